@@ -1,0 +1,1 @@
+"""Memory3: explicit memory for language models."""
