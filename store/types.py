@@ -6,13 +6,14 @@ it names a memory for ever, because a memory is never changed, only replaced und
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-type MetadataValue = str | int | float | bool
-type Metadata = Mapping[str, MetadataValue]
-type Vector = npt.NDArray[np.float32]
+MetadataValue: TypeAlias = str | int | float | bool
+Metadata: TypeAlias = Mapping[str, MetadataValue]
+Vector: TypeAlias = npt.NDArray[np.float32]
 """An embedding, shape (D,), float32, of length one."""
 
 
