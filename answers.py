@@ -1,0 +1,105 @@
+"""The events of a generation and the answer they add up to; shared by the model, the service and the client."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .store.types import Hit
+
+FinishReason: TypeAlias = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Chunk number `chunk` of the sequence (64 tokens each, the prompt's first) now reads these memories."""
+
+    chunk: int
+    memories: tuple[Hit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The next piece of generated text; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event: why generation ended, how many tokens it made, and where the seconds went."""
+
+    reason: FinishReason
+    tokens: int
+    seconds: Mapping[str, float]
+
+
+GenerationEvent: TypeAlias = Recalled | Text | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: its text, the memories that were read (each once, best score first) and the seconds spent."""
+
+    text: str
+    memories: tuple[Hit, ...]
+    finish_reason: FinishReason
+    tokens: int
+    seconds: Mapping[str, float]
+
+
+class AnswerStream:
+    """An answer on its way: iterate for its text piece by piece, call `result` for the whole.
+
+    Closing it (or leaving its `with` block) before the end stops the generation.
+    """
+
+    def __init__(self, events: Iterator[GenerationEvent]) -> None:
+        self._events = events
+        self._pieces: list[str] = []
+        self._memories: dict[tuple[int, int], Hit] = {}
+        self._finished: Finished | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        for event in self.events():
+            if isinstance(event, Text):
+                yield event.text
+
+    def events(self) -> Iterator[GenerationEvent]:
+        """Yield every event, recalls included, in order."""
+        for event in self._events:
+            if isinstance(event, Text):
+                self._pieces.append(event.text)
+            elif isinstance(event, Recalled):
+                self._memories.update({(hit.shard, hit.seq): hit for hit in event.memories})
+            else:
+                self._finished = event
+            yield event
+
+    def result(self) -> Answer:
+        """Wait for the end and return the whole answer.
+
+        Raises:
+            RuntimeError: the stream was closed before its end.
+        """
+        for _ in self.events():
+            pass
+        if self._finished is None:
+            raise RuntimeError("the answer was closed before its end; ask again")
+        return Answer(
+            text="".join(self._pieces).strip(),
+            memories=tuple(sorted(self._memories.values(), key=lambda hit: -hit.score)),
+            finish_reason=self._finished.reason,
+            tokens=self._finished.tokens,
+            seconds=self._finished.seconds,
+        )
+
+    def close(self) -> None:
+        close = getattr(self._events, "close", None)
+        if close is not None:
+            close()
+
+    def __enter__(self) -> "AnswerStream":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
