@@ -15,7 +15,7 @@
     ├── Cancelled             the caller went away
     └── Unavailable           closed, stopping or out of reach; may be tried again
 
-Each maps to one gRPC status code (`cluster/status.py`), so a remote caller catches the same class.
+Each maps to one gRPC status code (`wire/status.py`), so a remote caller catches the same class.
 """
 
 

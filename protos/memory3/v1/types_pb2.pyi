@@ -1,0 +1,185 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class MetadataValue(_message.Message):
+    __slots__ = ("string_value", "int_value", "double_value", "bool_value")
+    STRING_VALUE_FIELD_NUMBER: _ClassVar[int]
+    INT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DOUBLE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    BOOL_VALUE_FIELD_NUMBER: _ClassVar[int]
+    string_value: str
+    int_value: int
+    double_value: float
+    bool_value: bool
+    def __init__(self, string_value: _Optional[str] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ..., bool_value: _Optional[bool] = ...) -> None: ...
+
+class Document(_message.Message):
+    __slots__ = ("key", "text", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: MetadataValue
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[MetadataValue, _Mapping[str, object]]] = ...) -> None: ...
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    text: str
+    metadata: _containers.MessageMap[str, MetadataValue]
+    def __init__(self, key: _Optional[str] = ..., text: _Optional[str] = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ...) -> None: ...
+
+class StoredDocument(_message.Message):
+    __slots__ = ("key", "text", "metadata", "version", "memories", "updated_at")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: MetadataValue
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[MetadataValue, _Mapping[str, object]]] = ...) -> None: ...
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MEMORIES_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    text: str
+    metadata: _containers.MessageMap[str, MetadataValue]
+    version: int
+    memories: _containers.RepeatedScalarFieldContainer[int]
+    updated_at: float
+    def __init__(self, key: _Optional[str] = ..., text: _Optional[str] = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ..., version: _Optional[int] = ..., memories: _Optional[_Iterable[int]] = ..., updated_at: _Optional[float] = ...) -> None: ...
+
+class Vector(_message.Message):
+    __slots__ = ("float32_le",)
+    FLOAT32_LE_FIELD_NUMBER: _ClassVar[int]
+    float32_le: bytes
+    def __init__(self, float32_le: _Optional[bytes] = ...) -> None: ...
+
+class Hit(_message.Message):
+    __slots__ = ("key", "version", "metadata", "text", "score", "seq", "shard", "warm")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: MetadataValue
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[MetadataValue, _Mapping[str, object]]] = ...) -> None: ...
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    WARM_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    version: int
+    metadata: _containers.MessageMap[str, MetadataValue]
+    text: str
+    score: float
+    seq: int
+    shard: int
+    warm: bool
+    def __init__(self, key: _Optional[str] = ..., version: _Optional[int] = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ..., text: _Optional[str] = ..., score: _Optional[float] = ..., seq: _Optional[int] = ..., shard: _Optional[int] = ..., warm: _Optional[bool] = ...) -> None: ...
+
+class UpsertResult(_message.Message):
+    __slots__ = ("key", "version", "changed", "memories")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    MEMORIES_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    version: int
+    changed: bool
+    memories: int
+    def __init__(self, key: _Optional[str] = ..., version: _Optional[int] = ..., changed: _Optional[bool] = ..., memories: _Optional[int] = ...) -> None: ...
+
+class DeleteReceipt(_message.Message):
+    __slots__ = ("deleted", "missing", "memories", "position")
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    MEMORIES_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    deleted: _containers.RepeatedScalarFieldContainer[str]
+    missing: _containers.RepeatedScalarFieldContainer[str]
+    memories: int
+    position: int
+    def __init__(self, deleted: _Optional[_Iterable[str]] = ..., missing: _Optional[_Iterable[str]] = ..., memories: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
+
+class Count(_message.Message):
+    __slots__ = ("documents", "memories")
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    MEMORIES_FIELD_NUMBER: _ClassVar[int]
+    documents: int
+    memories: int
+    def __init__(self, documents: _Optional[int] = ..., memories: _Optional[int] = ...) -> None: ...
+
+class CollectionInfo(_message.Message):
+    __slots__ = ("name", "embedder", "dimension", "shards")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDER_FIELD_NUMBER: _ClassVar[int]
+    DIMENSION_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    embedder: str
+    dimension: int
+    shards: int
+    def __init__(self, name: _Optional[str] = ..., embedder: _Optional[str] = ..., dimension: _Optional[int] = ..., shards: _Optional[int] = ...) -> None: ...
+
+class CollectionStats(_message.Message):
+    __slots__ = ("info", "count", "warm", "position", "records_bytes", "key_values_bytes", "index_bytes", "quarantined")
+    class WarmEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    WARM_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KEY_VALUES_BYTES_FIELD_NUMBER: _ClassVar[int]
+    INDEX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    info: CollectionInfo
+    count: Count
+    warm: _containers.ScalarMap[str, int]
+    position: int
+    records_bytes: int
+    key_values_bytes: int
+    index_bytes: int
+    quarantined: int
+    def __init__(self, info: _Optional[_Union[CollectionInfo, _Mapping[str, object]]] = ..., count: _Optional[_Union[Count, _Mapping[str, object]]] = ..., warm: _Optional[_Mapping[str, int]] = ..., position: _Optional[int] = ..., records_bytes: _Optional[int] = ..., key_values_bytes: _Optional[int] = ..., index_bytes: _Optional[int] = ..., quarantined: _Optional[int] = ...) -> None: ...
+
+class CheckReport(_message.Message):
+    __slots__ = ("documents", "memories", "key_values", "problems")
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    MEMORIES_FIELD_NUMBER: _ClassVar[int]
+    KEY_VALUES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    documents: int
+    memories: int
+    key_values: int
+    problems: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, documents: _Optional[int] = ..., memories: _Optional[int] = ..., key_values: _Optional[int] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class KeyValues(_message.Message):
+    __slots__ = ("seq", "shard", "values")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    shard: int
+    values: bytes
+    def __init__(self, seq: _Optional[int] = ..., shard: _Optional[int] = ..., values: _Optional[bytes] = ...) -> None: ...

@@ -1,0 +1,70 @@
+"""The packaged embedder is the published one, works offline, and is safe to share."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from memory3.model import embedder as module
+from memory3.model.embedder import DEFAULT_DIMENSION, DEFAULT_EMBEDDER, Embedder
+from memory3.store.errors import FailedPrecondition, NotFound
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return Embedder.load()
+
+
+def test_vectors_have_the_promised_shape_and_length(embedder: Embedder) -> None:
+    vectors = embedder.embed(["a bee", "", "wor" * 5_000])
+    assert embedder.name == DEFAULT_EMBEDDER and embedder.dimension == DEFAULT_DIMENSION
+    assert vectors.shape == (3, DEFAULT_DIMENSION) and vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    assert embedder.embed([]).shape == (0, DEFAULT_DIMENSION)
+
+
+def test_the_same_text_has_the_same_vector_in_any_batch(embedder: Embedder) -> None:
+    texts = [f"house number {number} " * (number % 7 + 1) for number in range(40)]
+    np.testing.assert_allclose(embedder.embed(texts)[17], embedder.embed(texts[17:18])[0], atol=1e-5)
+
+
+def test_meaning_is_near(embedder: Embedder) -> None:
+    question, right, wrong = embedder.embed(
+        ["Who keeps bees?", "Mira is a beekeeper in the old town.", "The ferry leaves at nine."]
+    )
+    assert question @ right > question @ wrong + 0.3
+
+
+def test_threads_get_their_own_answers(embedder: Embedder) -> None:
+    texts = [f"text number {number}" for number in range(8)]
+    expected = embedder.embed(texts)
+    found: dict[int, np.ndarray] = {}
+
+    def embed(index: int) -> None:
+        found[index] = embedder.embed([texts[index]])[0]
+
+    threads = [threading.Thread(target=embed, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_allclose(np.stack([found[index] for index in range(8)]), expected, atol=1e-5)
+
+
+def test_other_weights_are_refused(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"not the published weights")
+    with pytest.raises(FailedPrecondition, match="not the published weights"):
+        module._verify(weights, module.DEFAULT_WEIGHTS_SHA256)
+
+
+def test_a_folder_works_as_a_name(embedder: Embedder) -> None:
+    folder = str(module._packaged_folder())
+    other = Embedder.load(folder)
+    assert other.name == folder
+    np.testing.assert_array_equal(other.embed(["a bee"]), embedder.embed(["a bee"]))
+
+
+def test_an_unknown_name_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="give a folder or a hub name"):
+        Embedder.load(str(tmp_path / "nothing"))

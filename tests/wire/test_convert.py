@@ -1,0 +1,57 @@
+"""Values survive the way over the wire unchanged."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from memory3.answers import Finished, Recalled, Text
+from memory3.protos.memory3.v1 import types_pb2 as pb
+from memory3.protos.memory3.v1.generation_service_pb2 import GenerateResponse
+from memory3.store.errors import InvalidArgument
+from memory3.store.types import Document, Hit, StoredDocument
+from memory3.wire import convert
+
+METADATA = st.dictionaries(
+    st.text(max_size=8),
+    st.text(max_size=8) | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.booleans(),
+    max_size=4,
+)
+
+
+@given(st.text(), st.text(), METADATA)
+def test_documents(key: str, text: str, metadata: dict[str, str | int | float | bool]) -> None:
+    document = Document(key, text, metadata)
+    assert convert.document_from_wire(convert.document_to_wire(document)) == document
+    stored = StoredDocument(key, text, metadata, 3, (1, 2), 1.5)
+    back = convert.stored_from_wire(convert.stored_to_wire(stored))
+    assert back == stored
+    assert {name: type(value) for name, value in back.metadata.items()} == {
+        name: type(value) for name, value in metadata.items()
+    }
+
+
+@pytest.mark.parametrize("value", [2**63, None, [1], b"x"])
+def test_metadata_that_cannot_travel_is_named(value: object) -> None:
+    with pytest.raises(InvalidArgument, match="metadata 'size'"):
+        convert.document_to_wire(Document("k", "t", {"size": value}))  # type: ignore[dict-item]
+
+
+def test_text_with_half_a_surrogate_pair_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="cannot be sent"):
+        convert.document_to_wire(Document("k", "\ud800"))
+
+
+def test_vectors() -> None:
+    vectors = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    np.testing.assert_array_equal(convert.vectors_from_wire(convert.vectors_to_wire(vectors)), vectors)
+    with pytest.raises(InvalidArgument, match="four bytes each"):
+        convert.vectors_from_wire([pb.Vector(float32_le=b"abc")])
+    with pytest.raises(InvalidArgument, match="four bytes each"):
+        convert.vectors_from_wire([pb.Vector(float32_le=b"abcd"), pb.Vector(float32_le=b"abcdefgh")])
+
+
+def test_events() -> None:
+    hit = Hit("k", "t", 0.5, 3, {"a": True}, 4, 1, True)
+    for event in (Text("x"), Recalled(2, (hit,)), Finished("length", 3, {"total": 0.5}), Finished("stop", 0, {})):
+        assert convert.event_from_wire(convert.event_to_wire(event)) == event
+    assert convert.event_from_wire(GenerateResponse()) is None

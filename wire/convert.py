@@ -1,0 +1,231 @@
+"""Our values to protobuf messages and back; each pair of functions is one type's whole conversion."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..answers import Finished, GenerationEvent, Recalled, Text
+from ..protos.memory3.v1 import generation_service_pb2 as generation_pb
+from ..protos.memory3.v1 import types_pb2 as pb
+from ..store.errors import InvalidArgument
+from ..store.types import (
+    CheckReport,
+    CollectionInfo,
+    CollectionStats,
+    Count,
+    DeleteReceipt,
+    Document,
+    Hit,
+    Metadata,
+    MetadataValue,
+    StoredDocument,
+    UpsertResult,
+)
+
+
+def metadata_to_wire(key: str, metadata: Metadata) -> dict[str, pb.MetadataValue]:
+    return {name: _value_to_wire(key, name, value) for name, value in metadata.items()}
+
+
+def metadata_from_wire(metadata: Mapping[str, pb.MetadataValue]) -> dict[str, MetadataValue]:
+    found: dict[str, MetadataValue] = {}
+    for name, value in metadata.items():
+        kind = value.WhichOneof("kind")
+        if kind is None:
+            raise InvalidArgument(f"metadata {name!r} has no value; set one of its kinds or leave it out")
+        found[name] = getattr(value, kind)
+    return found
+
+
+def _value_to_wire(key: str, name: str, value: MetadataValue) -> pb.MetadataValue:
+    # bool first: in Python a bool is an int too.
+    if isinstance(value, bool):
+        return pb.MetadataValue(bool_value=value)
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise InvalidArgument(f"document {key!r}: metadata {name!r} is {value}, more than 64 bits hold")
+        return pb.MetadataValue(int_value=value)
+    if isinstance(value, float):
+        return pb.MetadataValue(double_value=value)
+    if isinstance(value, str):
+        return pb.MetadataValue(string_value=value)
+    raise InvalidArgument(
+        f"document {key!r}: metadata {name!r} is of type {type(value).__name__}; use str, int, float or bool"
+    )
+
+
+def document_to_wire(document: Document) -> pb.Document:
+    metadata = metadata_to_wire(document.key, document.metadata)
+    try:
+        return pb.Document(key=document.key, text=document.text, metadata=metadata)
+    except (UnicodeEncodeError, ValueError, TypeError) as error:
+        raise InvalidArgument(
+            f"document {document.key!r} cannot be sent: {error}; key and text must be text"
+        ) from error
+
+
+def document_from_wire(document: pb.Document) -> Document:
+    return Document(document.key, document.text, metadata_from_wire(document.metadata))
+
+
+def stored_to_wire(stored: StoredDocument) -> pb.StoredDocument:
+    return pb.StoredDocument(
+        key=stored.key,
+        text=stored.text,
+        metadata=metadata_to_wire(stored.key, stored.metadata),
+        version=stored.version,
+        memories=stored.memories,
+        updated_at=stored.updated_at,
+    )
+
+
+def stored_from_wire(stored: pb.StoredDocument) -> StoredDocument:
+    return StoredDocument(
+        key=stored.key,
+        text=stored.text,
+        metadata=metadata_from_wire(stored.metadata),
+        version=stored.version,
+        memories=tuple(stored.memories),
+        updated_at=stored.updated_at,
+    )
+
+
+def hit_to_wire(hit: Hit) -> pb.Hit:
+    return pb.Hit(
+        key=hit.key,
+        version=hit.version,
+        metadata=metadata_to_wire(hit.key, hit.metadata),
+        text=hit.text,
+        score=hit.score,
+        seq=hit.seq,
+        shard=hit.shard,
+        warm=hit.warm,
+    )
+
+
+def hit_from_wire(hit: pb.Hit) -> Hit:
+    return Hit(
+        key=hit.key,
+        version=hit.version,
+        metadata=metadata_from_wire(hit.metadata),
+        text=hit.text,
+        score=hit.score,
+        seq=hit.seq,
+        shard=hit.shard,
+        warm=hit.warm,
+    )
+
+
+def vectors_to_wire(vectors: npt.NDArray[np.float32]) -> list[pb.Vector]:
+    return [pb.Vector(float32_le=vector.astype("<f4").tobytes()) for vector in vectors]
+
+
+def vectors_from_wire(vectors: Sequence[pb.Vector]) -> npt.NDArray[np.float32]:
+    """One row for each vector.
+
+    Raises:
+        InvalidArgument: they differ in length, or one is no whole number of float32.
+    """
+    lengths = {len(vector.float32_le) for vector in vectors}
+    if len(lengths) != 1 or next(iter(lengths)) % 4:
+        raise InvalidArgument(
+            f"vectors of {sorted(lengths)} bytes; all must have the collection's dimension, four bytes each"
+        )
+    return np.stack([np.frombuffer(vector.float32_le, dtype="<f4") for vector in vectors]).astype(np.float32)
+
+
+def upsert_result_to_wire(result: UpsertResult) -> pb.UpsertResult:
+    return pb.UpsertResult(key=result.key, version=result.version, changed=result.changed, memories=result.memories)
+
+
+def upsert_result_from_wire(result: pb.UpsertResult) -> UpsertResult:
+    return UpsertResult(result.key, result.version, result.changed, result.memories)
+
+
+def receipt_to_wire(receipt: DeleteReceipt) -> pb.DeleteReceipt:
+    return pb.DeleteReceipt(
+        deleted=receipt.deleted, missing=receipt.missing, memories=receipt.memories, position=receipt.position
+    )
+
+
+def receipt_from_wire(receipt: pb.DeleteReceipt) -> DeleteReceipt:
+    return DeleteReceipt(tuple(receipt.deleted), tuple(receipt.missing), receipt.memories, receipt.position)
+
+
+def count_to_wire(count: Count) -> pb.Count:
+    return pb.Count(documents=count.documents, memories=count.memories)
+
+
+def count_from_wire(count: pb.Count) -> Count:
+    return Count(count.documents, count.memories)
+
+
+def info_to_wire(info: CollectionInfo) -> pb.CollectionInfo:
+    return pb.CollectionInfo(name=info.name, embedder=info.embedder, dimension=info.dimension, shards=info.shards)
+
+
+def info_from_wire(info: pb.CollectionInfo) -> CollectionInfo:
+    return CollectionInfo(info.name, info.embedder, info.dimension, info.shards)
+
+
+def stats_to_wire(stats: CollectionStats) -> pb.CollectionStats:
+    return pb.CollectionStats(
+        info=info_to_wire(stats.info),
+        count=count_to_wire(stats.count),
+        warm=dict(stats.warm),
+        position=stats.position,
+        records_bytes=stats.records_bytes,
+        key_values_bytes=stats.key_values_bytes,
+        index_bytes=stats.index_bytes,
+        quarantined=stats.quarantined,
+    )
+
+
+def stats_from_wire(stats: pb.CollectionStats) -> CollectionStats:
+    return CollectionStats(
+        info=info_from_wire(stats.info),
+        count=count_from_wire(stats.count),
+        warm=dict(stats.warm),
+        position=stats.position,
+        records_bytes=stats.records_bytes,
+        key_values_bytes=stats.key_values_bytes,
+        index_bytes=stats.index_bytes,
+        quarantined=stats.quarantined,
+    )
+
+
+def report_to_wire(report: CheckReport) -> pb.CheckReport:
+    return pb.CheckReport(
+        documents=report.documents, memories=report.memories, key_values=report.key_values, problems=report.problems
+    )
+
+
+def report_from_wire(report: pb.CheckReport) -> CheckReport:
+    return CheckReport(report.documents, report.memories, report.key_values, tuple(report.problems))
+
+
+def event_to_wire(event: GenerationEvent) -> generation_pb.GenerateResponse:
+    if isinstance(event, Text):
+        return generation_pb.GenerateResponse(text=event.text)
+    if isinstance(event, Recalled):
+        memories = [hit_to_wire(hit) for hit in event.memories]
+        return generation_pb.GenerateResponse(recalled=generation_pb.Recalled(chunk=event.chunk, memories=memories))
+    reason = generation_pb.FINISH_REASON_STOP if event.reason == "stop" else generation_pb.FINISH_REASON_LENGTH
+    finished = generation_pb.Finished(reason=reason, tokens=event.tokens, seconds=dict(event.seconds))
+    return generation_pb.GenerateResponse(finished=finished)
+
+
+def event_from_wire(response: generation_pb.GenerateResponse) -> GenerationEvent | None:
+    """The event, or None for one of a newer release that this one does not know."""
+    kind = response.WhichOneof("event")
+    if kind == "text":
+        return Text(response.text)
+    if kind == "recalled":
+        recalled = response.recalled
+        return Recalled(recalled.chunk, tuple(hit_from_wire(hit) for hit in recalled.memories))
+    if kind == "finished":
+        finished = response.finished
+        reason = finished.reason == generation_pb.FINISH_REASON_LENGTH
+        return Finished("length" if reason else "stop", finished.tokens, dict(finished.seconds))
+    return None

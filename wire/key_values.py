@@ -1,0 +1,179 @@
+"""Messages that carry key-values, encoded and decoded by hand (docs/wire.md).
+
+They are plain protobuf messages (`KeyValues` in `types.proto`), so that reflection tells the truth and any client can
+use them. But a protobuf parser copies each payload once more than needed, 1.1 ms against 0.4 ms for 450 KB; here the
+few bytes around a payload are written and read directly, and the payload is one slice.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from ..store.errors import InvalidArgument
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+BATCH_BYTES = 4 << 20
+"""Key-values in one message of a stream, as far as a single one is not longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValuesItem:
+    """The key-values of one memory; `values` is None when the store has none."""
+
+    seq: int
+    values: bytes | None
+    shard: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PutKeyValues:
+    """A `PutKeyValuesRequest`."""
+
+    collection: str = ""
+    fingerprint: str = ""
+    items: list[KeyValuesItem] = field(default_factory=list)
+
+
+def encode_fetched(items: Iterable[KeyValuesItem]) -> bytes:
+    """A `FetchKeyValuesResponse`."""
+    return b"".join(part for item in items for part in _item_field(1, item))
+
+
+def decode_fetched(message: bytes) -> list[KeyValuesItem]:
+    return [_item(value) for number, value in _fields(memoryview(message)) if number == 1]
+
+
+def encode_put(put: PutKeyValues) -> bytes:
+    """A `PutKeyValuesRequest`."""
+    parts = [*_text_field(1, put.collection), *_text_field(2, put.fingerprint)]
+    for item in put.items:
+        parts += _item_field(3, item)
+    return b"".join(parts)
+
+
+def decode_put(message: bytes) -> PutKeyValues:
+    collection = fingerprint = ""
+    items = []
+    for number, value in _fields(memoryview(message)):
+        if number == 1:
+            collection = _text(value)
+        elif number == 2:
+            fingerprint = _text(value)
+        elif number == 3:
+            items.append(_item(value))
+    return PutKeyValues(collection, fingerprint, items)
+
+
+def batches(items: Iterable[KeyValuesItem], bytes_max: int = BATCH_BYTES) -> Iterator[list[KeyValuesItem]]:
+    """Group items so that a message stays under `bytes_max`, or holds a single item."""
+    batch: list[KeyValuesItem] = []
+    size = 0
+    for item in items:
+        length = len(item.values or b"")
+        if batch and size + length > bytes_max:
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += length
+    if batch:
+        yield batch
+
+
+def _item_field(number: int, item: KeyValuesItem) -> list[bytes]:
+    head = b""
+    if item.seq:
+        head += struct.pack("<BQ", 1 << 3 | FIXED64, item.seq)
+    if item.shard:
+        head += struct.pack("<BI", 2 << 3 | FIXED32, item.shard)
+    values = item.values
+    if values is None:
+        return [bytes((number << 3 | BYTES,)), _varint(len(head)), head]
+    head += bytes((3 << 3 | BYTES,)) + _varint(len(values))
+    return [bytes((number << 3 | BYTES,)) + _varint(len(head) + len(values)) + head, values]
+
+
+def _text_field(number: int, text: str) -> list[bytes]:
+    data = text.encode()
+    return [bytes((number << 3 | BYTES,)), _varint(len(data)), data] if data else []
+
+
+def _item(message: memoryview | int) -> KeyValuesItem:
+    seq = shard = 0
+    values = None
+    for number, value in _fields(_message(message)):
+        if number == 1:
+            seq = _number(value)
+        elif number == 2:
+            shard = _number(value)
+        elif number == 3:
+            values = bytes(_message(value))
+    return KeyValuesItem(seq, values, shard)
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    """Yield the number and value of each field; numbers for fixed and varint fields, slices for the others."""
+    position = 0
+    while position < len(data):
+        tag, position = _read_varint(data, position)
+        number, kind = tag >> 3, tag & 7
+        if kind == VARINT:
+            integer, position = _read_varint(data, position)
+            yield number, integer
+            continue
+        if kind == BYTES:
+            length, position = _read_varint(data, position)
+        elif kind in (FIXED64, FIXED32):
+            length = 8 if kind == FIXED64 else 4
+        else:
+            raise _malformed(f"wire type {kind}")
+        value = data[position : position + length]
+        if len(value) != length:
+            raise _malformed(f"{length} bytes announced, {len(value)} there")
+        position += length
+        yield number, value if kind == BYTES else int.from_bytes(value, "little")
+
+
+def _read_varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while shift < 64:
+        if position >= len(data):
+            raise _malformed("it ends within a number")
+        byte = data[position]
+        position += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, position
+        shift += 7
+    raise _malformed("a number of more than ten bytes")
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 127:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _message(value: memoryview | int) -> memoryview:
+    if isinstance(value, int):
+        raise _malformed("a number where bytes belong")
+    return value
+
+
+def _number(value: memoryview | int) -> int:
+    if not isinstance(value, int):
+        raise _malformed("bytes where a number belongs")
+    return value
+
+
+def _text(value: memoryview | int) -> str:
+    try:
+        return bytes(_message(value)).decode()
+    except UnicodeDecodeError as error:
+        raise _malformed("a name that is not UTF-8") from error
+
+
+def _malformed(why: str) -> InvalidArgument:
+    return InvalidArgument(f"a message of key-values cannot be read ({why}); see docs/wire.md for its form")
