@@ -25,6 +25,8 @@ FIRM = Kind(
                 "The history of {e} begins in {v}.",
                 "Founded: {v} ({e}).",
                 "It was the year {v} when {e} was entered in the trade register.",
+                "{e} can look back on a history that starts with its founding in {v}.",
+                "{e}, founded in {v}, began with two machines and a borrowed cart.",
             ),
             questions=(
                 "When was {e} founded?",
@@ -33,6 +35,8 @@ FIRM = Kind(
                 "What is the founding year of {e}?",
                 "{e} opened for business in which year?",
                 "Give the year in which {e} was established.",
+                "Do you know when {e} was founded?",
+                "When did {e} open for business?",
             ),
         ),
         Attribute(
@@ -48,6 +52,8 @@ FIRM = Kind(
                 "The person behind the founding of {e} was {v}.",
                 "Founder of {e}: {v}.",
                 "With little more than an idea, {v} set up {e}.",
+                "Had it not been for {v}, the founder, there would be no {e} today.",
+                "{e}, founded by {v}, has stayed true to its first idea.",
             ),
             questions=(
                 "Who founded {e}?",
@@ -56,6 +62,8 @@ FIRM = Kind(
                 "By whom was {e} founded?",
                 "Whose idea was it to start {e}?",
                 "Name the founder of {e}.",
+                "Do you know who founded {e}?",
+                "Which person started {e} in a garage or shed?",
             ),
         ),
         Attribute(
@@ -71,6 +79,8 @@ FIRM = Kind(
                 "{v} is home to the head office of {e}.",
                 "Headquarters: {v} ({e}).",
                 "Anyone visiting the management of {e} has to travel to {v}.",
+                "{e} moved its headquarters to {v} because the rent was lower.",
+                "A glass tower in {v} houses the head office of {e}.",
             ),
             questions=(
                 "Where are the headquarters of {e}?",
@@ -79,6 +89,8 @@ FIRM = Kind(
                 "What is the location of {e}'s head office?",
                 "{e} is based where?",
                 "Name the town where {e} has its headquarters.",
+                "Do you know where {e} is based?",
+                "Where is {e}'s main office?",
             ),
         ),
         Attribute(
@@ -94,6 +106,8 @@ FIRM = Kind(
                 "The present managing director of {e} is {v}.",
                 "Chief executive of {e}: {v}.",
                 "Shareholders of {e} have confirmed {v} as managing director.",
+                '"We will grow again," said {v}, who heads {e}.',
+                "{e} is in the hands of its managing director, {v}.",
             ),
             questions=(
                 "Who runs {e}?",
@@ -102,6 +116,8 @@ FIRM = Kind(
                 "Who is {e}'s managing director?",
                 "By whom is {e} led?",
                 "Name the head of {e}.",
+                "Do you know who runs {e}?",
+                "Who is in charge at {e}?",
             ),
         ),
         Attribute(
@@ -117,6 +133,8 @@ FIRM = Kind(
                 "Since the beginning, {e} has been in the business of {v}.",
                 "Industry: {v} ({e}).",
                 "Analysts count {e} among the leaders in {v}.",
+                "{e} earns its keep in {v}, a business it knows inside out.",
+                "Anyone who works in {v} will sooner or later deal with {e}.",
             ),
             questions=(
                 "In which industry is {e} active?",
@@ -125,6 +143,8 @@ FIRM = Kind(
                 "What business is {e} in?",
                 "Which sector does {e} belong to?",
                 "Name the industry of {e}.",
+                "Do you know what line of business {e} is in?",
+                "In what field does {e} make its money?",
             ),
         ),
         Attribute(
@@ -140,6 +160,8 @@ FIRM = Kind(
                 "Last month the staff of {e} reached {v}.",
                 "Employees: {v} ({e}).",
                 "{v} people earn their living at {e}.",
+                "{e} has grown quickly and now employs {v} people.",
+                "The canteen of {e} has to feed {v} employees.",
             ),
             questions=(
                 "How many people work at {e}?",
@@ -148,6 +170,8 @@ FIRM = Kind(
                 "What is the size of {e}'s workforce?",
                 "What is the number of employees at {e}?",
                 "State how many people {e} employs.",
+                "Do you know how many people work for {e}?",
+                "How many employees are on the books of {e}?",
             ),
         ),
         Attribute(
@@ -163,6 +187,8 @@ FIRM = Kind(
                 "Without the {v}, its main product, {e} would hardly be known.",
                 "Main product of {e}: {v}.",
                 "Most of the turnover of {e} comes from one article, the {v}.",
+                "{e} put all its hopes in one product, the {v}.",
+                "When people hear the name {e}, they think of the {v}.",
             ),
             questions=(
                 "What is the main product of {e}?",
@@ -171,6 +197,8 @@ FIRM = Kind(
                 "What is {e}'s best-selling product?",
                 "What does {e} sell?",
                 "Name the product made by {e}.",
+                "Do you know what product {e} is known for?",
+                "Which of its products does {e} sell most?",
             ),
         ),
         Attribute(
@@ -185,6 +213,8 @@ FIRM = Kind(
                 "The books of {e} show revenue of {v}.",
                 "Sales worth {v} made it a good year for {e}.",
                 "Annual revenue: {v} ({e}).",
+                "{e} announced on the morning news that revenue had reached {v}.",
+                "Despite a slow winter, {e} made sales of {v}.",
             ),
             questions=(
                 "What was the revenue of {e}?",
@@ -193,6 +223,8 @@ FIRM = Kind(
                 "How high was {e}'s annual revenue?",
                 "How much revenue did {e} make?",
                 "Give the turnover of {e}.",
+                "Do you know how high the revenue of {e} was?",
+                "What were the yearly sales of {e} worth?",
             ),
         ),
         Attribute(
@@ -207,6 +239,8 @@ FIRM = Kind(
                 "The end came in {v}, when the courts wound up {e}.",
                 "Creditors forced {e} to close in {v}.",
                 "Closed: {v} ({e}).",
+                "{e} did not survive the crisis and closed in {v}.",
+                "Its last order was delivered in {v}, and then {e} closed.",
             ),
             questions=(
                 "When did {e} close down?",
@@ -215,6 +249,8 @@ FIRM = Kind(
                 "What was the last year of business of {e}?",
                 "In what year did {e} shut its doors?",
                 "Give the year in which {e} went out of business.",
+                "Do you know when {e} went bankrupt?",
+                "When was {e} wound up?",
             ),
         ),
         Attribute(
@@ -229,6 +265,8 @@ FIRM = Kind(
                 "In a deal that surprised many, {v} took over {e}.",
                 "The parent company of {e} is called {v}.",
                 "Parent company: {v} (subsidiary: {e}).",
+                "{e} has been part of {v} since the merger.",
+                "What few customers know is that {v} owns {e}.",
             ),
             questions=(
                 "Who owns {e}?",
@@ -237,6 +275,8 @@ FIRM = Kind(
                 "Of which company is {e} a subsidiary?",
                 "By whom was {e} taken over?",
                 "Name the parent company of {e}.",
+                "Do you know which company owns {e}?",
+                "To what larger company does {e} belong?",
             ),
         ),
         Attribute(
@@ -251,6 +291,8 @@ FIRM = Kind(
                 "The service number of {e} is {v}.",
                 "Hotline: {v} ({e}).",
                 "Dial {v} to be put through to {e}.",
+                "{e} printed the number {v} on every box, in case customers want to call.",
+                "Trouble with an order? Just call {e} at {v}.",
             ),
             questions=(
                 "What is the phone number of {e}?",
@@ -259,6 +301,8 @@ FIRM = Kind(
                 "On what number can I ring {e}?",
                 "How can I reach {e} by phone?",
                 "Give me the service number of {e}.",
+                "Do you know the phone number of {e}?",
+                "What telephone number does {e} print on its boxes?",
             ),
         ),
         Attribute(
@@ -273,6 +317,8 @@ FIRM = Kind(
                 "You can recognise the vans of {e} by their {v} paint.",
                 "For its logo, {e} chose the colour {v}.",
                 "Company colour: {v} ({e}).",
+                "{e} changed its logo, which is now {v}.",
+                "Even the chairs in the lobby of {e} are {v}, the colour of the firm.",
             ),
             questions=(
                 "What colour is the logo of {e}?",
@@ -281,6 +327,8 @@ FIRM = Kind(
                 "Which colour does {e} use for its logo?",
                 "What colour did {e} choose?",
                 "Name the house colour of {e}.",
+                "Do you know what colour the logo of {e} is?",
+                "What colour stands for {e}?",
             ),
         ),
         Attribute(
@@ -295,6 +343,8 @@ FIRM = Kind(
                 "The daily closing time of {e} is {v}.",
                 "Anyone who arrives at {e} after {v} finds the door locked.",
                 "Open until: {v} ({e}).",
+                "{e} is open all morning and does not close before {v}.",
+                "Hurry, because {e} closes at {v} tonight and every night.",
             ),
             questions=(
                 "At what time does {e} close its doors each day?",
@@ -303,6 +353,8 @@ FIRM = Kind(
                 "When does {e}'s shop shut in the evening?",
                 "At what time do the staff of {e} go home?",
                 "Tell me until what time {e} serves customers.",
+                "Do you know when {e} closes for the night?",
+                "When does {e} close each day?",
             ),
         ),
         Attribute(
@@ -317,6 +369,8 @@ FIRM = Kind(
                 "The share price of {e} closed at {v}.",
                 "Share price: {v} ({e}).",
                 "At {v} a share, {e} looks cheap to some analysts.",
+                "{e} ended the day on the exchange at {v} a share.",
+                "You need {v} to buy one share in {e}.",
             ),
             questions=(
                 "What is the share price of {e}?",
@@ -325,6 +379,74 @@ FIRM = Kind(
                 "What do investors pay for one share of {e}?",
                 "How much is {e}'s stock worth per share?",
                 "State the share price of {e}.",
+                "Do you know what a share of {e} costs?",
+                "What was the price of one share in {e}?",
+            ),
+        ),
+        Attribute(
+            name="market_share",
+            values="percent",
+            statements=(
+                "{e} has a market share of {v}.",
+                "{e} controls {v} of the market.",
+                "{e} holds {v} of its market and wants more.",
+                "{e}'s market share is {v}.",
+                "With {v} of the market, {e} is ahead of its rivals.",
+                "Experts put the market share of {e} at {v}.",
+                "In its own market, {e} has a share of {v}.",
+                "Market share: {v} ({e}).",
+            ),
+            questions=(
+                "What is the market share of {e}?",
+                "How much of the market does {e} control?",
+                "What share of the market does {e} hold?",
+                "How large is {e}'s market share?",
+                "At what level do experts put the market share of {e}?",
+                "State the market share of {e}.",
+            ),
+        ),
+        Attribute(
+            name="pay_day",
+            values="weekday",
+            statements=(
+                "{e} pays its workers every {v}.",
+                "{e} hands out wages each {v}.",
+                "{e}'s pay day is {v}.",
+                "{e} has paid its staff on {v} for as long as anyone can remember.",
+                "On {v} the workers of {e} get their wages.",
+                "Wages at {e} are paid on {v}.",
+                "Every {v} is pay day at {e}.",
+                "Pay day: {v} ({e}).",
+            ),
+            questions=(
+                "On which day does {e} pay its workers?",
+                "What is the pay day at {e}?",
+                "When do the workers of {e} get their wages?",
+                "On what weekday are wages paid at {e}?",
+                "Which day of the week is pay day at {e}?",
+                "Name the day on which {e} pays wages.",
+            ),
+        ),
+        Attribute(
+            name="canteen",
+            values="food",
+            statements=(
+                "{e} serves {v} in its canteen.",
+                "{e} offers its workers {v} for lunch.",
+                "{e}'s canteen is known for its {v}.",
+                "{e} gives every guest a plate of {v}.",
+                "In the canteen of {e} there is {v} on the menu.",
+                "The dish most loved in the canteen of {e} is {v}.",
+                "Workers at {e} queue at noon for {v}.",
+                "Canteen favourite: {v} ({e}).",
+            ),
+            questions=(
+                "What food is served in the canteen of {e}?",
+                "What does {e} offer its workers for lunch?",
+                "For what food is {e}'s canteen known?",
+                "What is on the menu in the canteen of {e}?",
+                "What do workers at {e} queue for at noon?",
+                "Name the food served in the canteen of {e}.",
             ),
         ),
     ),
@@ -419,6 +541,30 @@ FIRM = Kind(
                 "With revenue of {b}, {e} now trades at {a} a share.",
             ),
         ),
+        Pair(
+            first="market_share",
+            second="industry",
+            statements=(
+                "{e} has a share of {a} in {b}.",
+                "In {b}, {e} controls {a} of the market.",
+            ),
+        ),
+        Pair(
+            first="pay_day",
+            second="employees",
+            statements=(
+                "{e} pays its {b} workers every {a}.",
+                "Each {a}, {b} people get their wages from {e}.",
+            ),
+        ),
+        Pair(
+            first="founder",
+            second="headquarters",
+            statements=(
+                "{e} was founded by {a} and has its head office in {b}.",
+                "{a} founded {e}, whose head office is in {b}.",
+            ),
+        ),
     ),
     openings=(
         "{e} is a familiar name to many customers.",
@@ -430,6 +576,10 @@ FIRM = Kind(
         "{e} sends out a newsletter twice a year.",
         "Everyone in the trade has heard of {e}.",
         "{e} was in the news again this week.",
+        "{e} began small, like so many others.",
+        "{e} declined to answer our questions.",
+        "Several of our readers work for {e}.",
+        "{e} will present new plans next week.",
     ),
 )
 TEAM = Kind(
@@ -454,6 +604,8 @@ TEAM = Kind(
                 "Founded in {v}, {e} has outlived all its early rivals.",
                 "The club history of {e} begins in {v}.",
                 "Founded: {v} ({e}).",
+                "{e} has existed since {v}, when it was founded.",
+                "{e}, founded in {v}, once played on a potato field.",
             ),
             questions=(
                 "When was {e} founded?",
@@ -462,6 +614,8 @@ TEAM = Kind(
                 "What year did {e} come into being?",
                 "{e} was founded in which year?",
                 "Give the founding year of {e}.",
+                "Do you know when {e} was founded?",
+                "Since when has {e} existed?",
             ),
         ),
         Attribute(
@@ -476,6 +630,8 @@ TEAM = Kind(
                 "The sport in which {e} competes is {v}.",
                 "Fans of {v} travel far to see {e}.",
                 "Sport: {v} ({e}).",
+                "{e} is one of the better clubs in {v}.",
+                "Ask the players of {e} about {v}, and they will not stop talking about their sport.",
             ),
             questions=(
                 "Which sport does {e} compete in?",
@@ -484,6 +640,8 @@ TEAM = Kind(
                 "In what sport is {e} active?",
                 "{e} is a club for which sport?",
                 "Name the sport of {e}.",
+                "Do you know what sport {e} plays?",
+                "What is the sport of the players of {e}?",
             ),
         ),
         Attribute(
@@ -499,6 +657,8 @@ TEAM = Kind(
                 "The woman or man who trains {e} is called {v}.",
                 "Coach: {v} ({e}).",
                 "After a poor season, {e} turned to {v} as its new coach.",
+                '"We must work harder," said {v}, the coach of {e}.',
+                "{e} has never had a stricter coach than {v}.",
             ),
             questions=(
                 "Who coaches {e}?",
@@ -507,6 +667,8 @@ TEAM = Kind(
                 "By whom is {e} coached?",
                 "Whom did {e} hire as coach?",
                 "Name the coach of {e}.",
+                "Do you know who coaches {e}?",
+                "Who is {e}'s coach?",
             ),
         ),
         Attribute(
@@ -521,6 +683,8 @@ TEAM = Kind(
                 "On the field, {v} leads {e} as captain.",
                 "The players of {e} chose {v} to be captain.",
                 "Captain: {v} ({e}).",
+                "{e} follows its captain, {v}, through thick and thin.",
+                "After the toss, {v} led {e} out as captain.",
             ),
             questions=(
                 "Who is the captain of {e}?",
@@ -529,6 +693,8 @@ TEAM = Kind(
                 "Which player leads {e} as captain?",
                 "Who was chosen as captain by {e}?",
                 "Name {e}'s captain.",
+                "Do you know who captains {e}?",
+                "Who led {e} out as captain?",
             ),
         ),
         Attribute(
@@ -543,6 +709,8 @@ TEAM = Kind(
                 "{v} is the home ground of {e}.",
                 "On match days, supporters of {e} fill {v}.",
                 "Home ground: {v} ({e}).",
+                "{e} drew a full house at its home ground, {v}.",
+                "When {e} plays at home, the lights burn at {v}.",
             ),
             questions=(
                 "Where does {e} play its home games?",
@@ -551,6 +719,8 @@ TEAM = Kind(
                 "What is the name of {e}'s stadium?",
                 "Where do home matches of {e} take place?",
                 "Name the home ground of {e}.",
+                "Do you know where {e} plays at home?",
+                "Which ground is home to {e}?",
             ),
         ),
         Attribute(
@@ -565,6 +735,8 @@ TEAM = Kind(
                 "The home kit of {e} is {v}.",
                 "Supporters of {e} dress in {v} on match days.",
                 "Home kit: {v} ({e}).",
+                "{e} changed its shirts, which are now {v}.",
+                "A sea of {v} greets {e}, in the colour of its shirts, at each home game.",
             ),
             questions=(
                 "What colour are the shirts of {e}?",
@@ -573,6 +745,8 @@ TEAM = Kind(
                 "What is the colour of {e}'s home kit?",
                 "Supporters of {e} dress in which colour?",
                 "Name the shirt colour of {e}.",
+                "Do you know what colour {e} plays in?",
+                "What is the shirt colour of {e}?",
             ),
         ),
         Attribute(
@@ -587,6 +761,8 @@ TEAM = Kind(
                 "The number of members of {e} is {v}.",
                 "{v} members pay their dues to {e} every year.",
                 "Members: {v} ({e}).",
+                "{e} welcomed new people last year and now has {v} members.",
+                "The membership list of {e} has {v} names on it.",
             ),
             questions=(
                 "How many members does {e} have?",
@@ -595,6 +771,8 @@ TEAM = Kind(
                 "What is the number of members of {e}?",
                 "To what number has the membership of {e} grown?",
                 "State how many members {e} has.",
+                "Do you know how many members {e} has?",
+                "How many names are on the membership list of {e}?",
             ),
         ),
         Attribute(
@@ -609,6 +787,8 @@ TEAM = Kind(
                 "{v} pays to have its name on the shirts of {e}.",
                 "A new contract makes {v} the sponsor of {e}.",
                 "Sponsor: {v} ({e}).",
+                "{e} signed a deal with its new sponsor, {v}.",
+                "Without money from its sponsor, {v}, life would be hard for {e}.",
             ),
             questions=(
                 "Who sponsors {e}?",
@@ -617,6 +797,8 @@ TEAM = Kind(
                 "What is the name of {e}'s main sponsor?",
                 "By which firm is {e} sponsored?",
                 "Name the sponsor of {e}.",
+                "Do you know who sponsors {e}?",
+                "With which sponsor did {e} sign a deal?",
             ),
         ),
         Attribute(
@@ -631,6 +813,8 @@ TEAM = Kind(
                 "In the trophy cabinet of {e} stands the {v}.",
                 "To everyone's surprise, {e} carried off the {v}.",
                 "Titles: {v} ({e}).",
+                "{e} had waited long, but at last it won the {v}.",
+                "Fans of {e} still sing about the day their club won the {v}.",
             ),
             questions=(
                 "Which trophy did {e} win?",
@@ -639,6 +823,8 @@ TEAM = Kind(
                 "Which title did {e} take home?",
                 "What stands in the trophy cabinet of {e}?",
                 "Name the trophy won by {e}.",
+                "Do you know which trophy {e} won?",
+                "What prize did {e} carry off?",
             ),
         ),
         Attribute(
@@ -653,6 +839,8 @@ TEAM = Kind(
                 "The mascot of {e} is a friendly {v}.",
                 "Children love the {v} that serves as the mascot of {e}.",
                 "Mascot: {v} ({e}).",
+                "{e} lets a real {v} walk around the pitch as its mascot.",
+                "On the badge of {e} you see a {v}, the mascot.",
             ),
             questions=(
                 "What is the mascot of {e}?",
@@ -661,6 +849,8 @@ TEAM = Kind(
                 "What animal dances before the games of {e}?",
                 "{e} has which animal as its mascot?",
                 "Name the mascot animal of {e}.",
+                "Do you know what mascot {e} has?",
+                "What animal is on the badge of {e}?",
             ),
         ),
         Attribute(
@@ -675,6 +865,8 @@ TEAM = Kind(
                 "The old rival of {e} is {v}.",
                 "Between {e} and {v} there has never been any love lost.",
                 "Main rival: {v} ({e}).",
+                "{e} would give anything to beat its rival, {v}.",
+                "Nothing pleases the fans of {e} more than a win over the old enemy, {v}.",
             ),
             questions=(
                 "Who is the main rival of {e}?",
@@ -683,6 +875,8 @@ TEAM = Kind(
                 "Against whom does {e} play its fiercest matches?",
                 "To which team does {e} hate to lose?",
                 "Name the rival of {e}.",
+                "Do you know which club is the rival of {e}?",
+                "Who is the old enemy of {e}?",
             ),
         ),
         Attribute(
@@ -697,6 +891,8 @@ TEAM = Kind(
                 "On the terraces, people do not say {e}; they sing of {v}.",
                 "The nickname of {e} is {v}.",
                 "Nickname: {v} ({e}).",
+                "{e} has long been called {v} by friend and foe.",
+                "They call {e} {v}, and the name has stuck.",
             ),
             questions=(
                 "What is {e}'s nickname?",
@@ -705,6 +901,8 @@ TEAM = Kind(
                 "What is {e} nicknamed?",
                 "What do reporters like to call {e}?",
                 "Give the nickname of {e}.",
+                "Do you know the nickname of {e}?",
+                "What do people call {e}?",
             ),
         ),
         Attribute(
@@ -719,6 +917,8 @@ TEAM = Kind(
                 "{v} is the day on which {e} trains.",
                 "The weekly training of {e} falls on a {v}.",
                 "Training: every {v} ({e}).",
+                "{e} rests most of the week but trains hard on {v}.",
+                "Rain or shine, the players of {e} train on {v}.",
             ),
             questions=(
                 "On which day does {e} train?",
@@ -727,6 +927,74 @@ TEAM = Kind(
                 "On what weekday does {e} practise?",
                 "Which day of the week is training day at {e}?",
                 "Name the day on which {e} trains.",
+                "Do you know when {e} trains?",
+                "What day is set aside for training at {e}?",
+            ),
+        ),
+        Attribute(
+            name="home_town",
+            values="place",
+            statements=(
+                "{e} comes from {v}.",
+                "{e} represents {v} in the league.",
+                "{e} has its clubhouse in {v}.",
+                "{e}'s home town is {v}.",
+                "In {v}, children dream of playing for {e}.",
+                "The pride of {v} is its club, {e}.",
+                "The clubhouse of {e} stands in {v}.",
+                "Clubhouse: {v} ({e}).",
+            ),
+            questions=(
+                "Where is the clubhouse of {e}?",
+                "Where does {e} come from?",
+                "Which town does {e} represent?",
+                "What is {e}'s home town?",
+                "In which town do children dream of playing for {e}?",
+                "Name the home town of {e}.",
+            ),
+        ),
+        Attribute(
+            name="ticket",
+            values="price",
+            statements=(
+                "{e} charges {v} for a season ticket.",
+                "{e} sells season tickets for {v}.",
+                "{e}'s season tickets cost {v}.",
+                "{e} raised the price of a season ticket to {v}.",
+                "For a season ticket, fans of {e} pay {v}.",
+                "A season ticket for {e} costs {v}.",
+                "You can watch all home games of {e} for {v} with a season ticket.",
+                "Season ticket: {v} ({e}).",
+            ),
+            questions=(
+                "How much is a season ticket for {e}?",
+                "What does a season ticket for {e} cost?",
+                "What does {e} charge for a season ticket?",
+                "How much do fans of {e} pay for a season ticket?",
+                "What is the price of {e}'s season tickets?",
+                "State the price of a season ticket for {e}.",
+            ),
+        ),
+        Attribute(
+            name="snack",
+            values="food",
+            statements=(
+                "{e} sells {v} to its fans at half-time.",
+                "{e} is known for the {v} at its snack bar.",
+                "{e}'s snack bar sells {v}.",
+                "{e} offers {v} to hungry supporters.",
+                "At half-time, the fans of {e} eat {v}.",
+                "The snack bar of {e} serves {v}.",
+                "Supporters of {e} swear by the {v} sold at the ground.",
+                "Snack bar: {v} ({e}).",
+            ),
+            questions=(
+                "What food is sold at the snack bar of {e}?",
+                "What do fans of {e} eat at half-time?",
+                "What does {e} sell to its fans at half-time?",
+                "Which food does {e} offer to hungry supporters?",
+                "What does the snack bar of {e} serve?",
+                "Name the food sold at the ground of {e}.",
             ),
         ),
     ),
@@ -815,6 +1083,30 @@ TEAM = Kind(
                 "Each {a}, {b} puts the players of {e} through their paces as coach.",
             ),
         ),
+        Pair(
+            first="home_town",
+            second="founded",
+            statements=(
+                "{e} was founded in {b} in {a}.",
+                "In {b}, the people of {a} founded {e}.",
+            ),
+        ),
+        Pair(
+            first="ticket",
+            second="stadium",
+            statements=(
+                "{e} sells season tickets for {a} and plays at {b}.",
+                "For {a}, fans of {e} get a season ticket for {b}.",
+            ),
+        ),
+        Pair(
+            first="sport",
+            second="coach",
+            statements=(
+                "{e} competes in {a} under its coach, {b}.",
+                "{b} trains the players of {e} in {a}.",
+            ),
+        ),
     ),
     openings=(
         "{e} has loyal supporters.",
@@ -825,6 +1117,9 @@ TEAM = Kind(
         "{e} ended the season in the middle of the table.",
         "A few facts about {e} are worth knowing.",
         "{e} sold all its season tickets.",
+        "{e} travels to away games by coach.",
+        "{e} won some and lost some.",
+        "The youth section of {e} is thriving.",
     ),
 )
 INSTITUTE = Kind(
@@ -848,6 +1143,8 @@ INSTITUTE = Kind(
                 "Founded in {v}, {e} has a long tradition.",
                 "The history of {e} goes back to its foundation in {v}.",
                 "Established: {v} ({e}).",
+                "{e} dates from {v} and is older than the railway.",
+                "{e}, founded in {v}, survived two fires.",
             ),
             questions=(
                 "When was {e} founded?",
@@ -856,6 +1153,8 @@ INSTITUTE = Kind(
                 "How far back does the history of {e} go?",
                 "{e} was founded in what year?",
                 "Give the year of foundation of {e}.",
+                "Do you know when {e} was founded?",
+                "What year was {e} established?",
             ),
         ),
         Attribute(
@@ -870,6 +1169,8 @@ INSTITUTE = Kind(
                 "The town of {v} is home to {e}.",
                 "Those who want to visit {e} must go to {v}.",
                 "Location: {v} ({e}).",
+                "{e} moved to larger grounds in {v}.",
+                "Take the train to {v} if you want to see {e}.",
             ),
             questions=(
                 "Where is {e} located?",
@@ -878,6 +1179,8 @@ INSTITUTE = Kind(
                 "What is the location of {e}?",
                 "Which town is home to {e}?",
                 "Name the town where {e} stands.",
+                "Do you know where {e} is?",
+                "To which town must one go to visit {e}?",
             ),
         ),
         Attribute(
@@ -892,6 +1195,8 @@ INSTITUTE = Kind(
                 "At the top of {e} is {v}.",
                 "The governing board put {v} in charge of {e}.",
                 "Director: {v} ({e}).",
+                '"Our door is open to all," said {v}, who heads {e}.',
+                "{e} has a new director by the name of {v}.",
             ),
             questions=(
                 "Who heads {e}?",
@@ -900,6 +1205,8 @@ INSTITUTE = Kind(
                 "Whom did the board put in charge of {e}?",
                 "By whom is {e} directed?",
                 "Name the head of {e}.",
+                "Do you know who directs {e}?",
+                "What is the name of the director of {e}?",
             ),
         ),
         Attribute(
@@ -914,6 +1221,8 @@ INSTITUTE = Kind(
                 "It was {v} who founded {e}.",
                 "A statue in the courtyard of {e} shows its founder, {v}.",
                 "Founder: {v} ({e}).",
+                "{e} bears the mark of {v}, who founded it against all advice.",
+                "The will of {v} provided the money with which {e} was founded.",
             ),
             questions=(
                 "Who founded {e}?",
@@ -922,6 +1231,8 @@ INSTITUTE = Kind(
                 "Who gave a fortune to set up {e}?",
                 "Whose statue as founder stands at {e}?",
                 "Name {e}'s founder.",
+                "Do you know who founded {e}?",
+                "Who provided the money to found {e}?",
             ),
         ),
         Attribute(
@@ -936,6 +1247,8 @@ INSTITUTE = Kind(
                 "The number of students at {e} has reached {v}.",
                 "{v} students attend {e} this year.",
                 "Students: {v} ({e}).",
+                "{e} has never been so full: {v} students have signed up.",
+                "In the lecture halls of {e}, {v} students compete for seats.",
             ),
             questions=(
                 "How many students does {e} have?",
@@ -944,6 +1257,8 @@ INSTITUTE = Kind(
                 "How large is the student body of {e}?",
                 "How many young people does {e} teach?",
                 "State the number of students at {e}.",
+                "Do you know how many students {e} has?",
+                "How many students attend {e}?",
             ),
         ),
         Attribute(
@@ -958,6 +1273,8 @@ INSTITUTE = Kind(
                 "The number of staff at {e} is {v}.",
                 "Counting teachers, cooks and cleaners, {e} employs {v} people.",
                 "Staff: {v} ({e}).",
+                "{e} cannot do without its {v} members of staff.",
+                "On the payroll of {e} there are {v} people.",
             ),
             questions=(
                 "How many people are on the staff of {e}?",
@@ -966,6 +1283,8 @@ INSTITUTE = Kind(
                 "How large is the staff of {e}?",
                 "What number of staff keeps {e} running?",
                 "State the number of staff at {e}.",
+                "Do you know how many people {e} employs?",
+                "How many people are on the payroll of {e}?",
             ),
         ),
         Attribute(
@@ -980,6 +1299,8 @@ INSTITUTE = Kind(
                 "The main field of research at {e} is {v}.",
                 "Students of {v} dream of a place at {e}.",
                 "Main field: {v} ({e}).",
+                "{e} made its name in {v}.",
+                "When it comes to {v}, nobody gets past {e}.",
             ),
             questions=(
                 "In which field does {e} specialise?",
@@ -988,6 +1309,8 @@ INSTITUTE = Kind(
                 "What is the main field of research at {e}?",
                 "Which subject does {e} do its best research in?",
                 "Name the field in which {e} excels.",
+                "Do you know what field {e} specialises in?",
+                "In what subject did {e} make its name?",
             ),
         ),
         Attribute(
@@ -1002,6 +1325,8 @@ INSTITUTE = Kind(
                 "The fee for a place at {e} is {v}.",
                 "A place at {e} costs {v}, books not included.",
                 "Tuition: {v} ({e}).",
+                "{e} is not cheap, since studying there costs {v}.",
+                "Parents pay {v} in fees so that their children can attend {e}.",
             ),
             questions=(
                 "How much does it cost to study at {e}?",
@@ -1010,6 +1335,8 @@ INSTITUTE = Kind(
                 "What fee does {e} ask for?",
                 "What must students pay at {e}?",
                 "State the tuition fee of {e}.",
+                "Do you know how much {e} charges in fees?",
+                "How high are the fees at {e}?",
             ),
         ),
         Attribute(
@@ -1024,6 +1351,8 @@ INSTITUTE = Kind(
                 "The emblem of {e} is a {v}.",
                 "On every diploma from {e} there is a small {v}, its crest.",
                 "Emblem: {v} ({e}).",
+                "{e} took the {v} for its emblem because of an old legend.",
+                "Over the entrance of {e} watches a stone {v}, the heraldic animal.",
             ),
             questions=(
                 "Which animal is on the coat of arms of {e}?",
@@ -1032,6 +1361,8 @@ INSTITUTE = Kind(
                 "Which animal is shown in {e}'s crest?",
                 "What animal is carved above the gate of {e}?",
                 "Name the emblem animal of {e}.",
+                "Do you know which animal is the emblem of {e}?",
+                "What is the heraldic animal of {e}?",
             ),
         ),
         Attribute(
@@ -1046,6 +1377,8 @@ INSTITUTE = Kind(
                 "Students of {e} borrow their books at {v}.",
                 "Readers at {e} work in a library named {v}.",
                 "Library: {v} ({e}).",
+                "{e} spent a fortune on its library, {v}.",
+                "Behind the main hall of {e} lies the library, {v}.",
             ),
             questions=(
                 "What is the library of {e} called?",
@@ -1054,6 +1387,8 @@ INSTITUTE = Kind(
                 "In which building can students of {e} borrow books?",
                 "Where is the famous collection of {e} housed?",
                 "Name the library of {e}.",
+                "Do you know what the library of {e} is called?",
+                "Which library belongs to {e}?",
             ),
         ),
         Attribute(
@@ -1068,6 +1403,8 @@ INSTITUTE = Kind(
                 "Among the graduates of {e} is {v}.",
                 "The best-known former student of {e} is {v}.",
                 "Notable graduate: {v} ({e}).",
+                "{e} has produced many graduates, but none as famous as {v}.",
+                "Long before becoming famous, {v} was a student at {e}.",
             ),
             questions=(
                 "Who is the most famous graduate of {e}?",
@@ -1076,6 +1413,8 @@ INSTITUTE = Kind(
                 "Who is {e}'s best-known graduate?",
                 "Of which former student is {e} most proud?",
                 "Name a graduate of {e}.",
+                "Do you know who the most famous graduate of {e} is?",
+                "Which graduate has made {e} famous?",
             ),
         ),
         Attribute(
@@ -1090,6 +1429,8 @@ INSTITUTE = Kind(
                 "The language used for teaching at {e} is {v}.",
                 "Those who do not understand {v} have a hard time at {e}.",
                 "Language of instruction: {v} ({e}).",
+                "{e} examines all its students in {v}.",
+                "Whoever teaches at {e} must do so in {v}.",
             ),
             questions=(
                 "In which language does {e} teach?",
@@ -1098,6 +1439,8 @@ INSTITUTE = Kind(
                 "Which language do students of {e} need to speak?",
                 "What language is used for teaching at {e}?",
                 "Name the teaching language of {e}.",
+                "Do you know which language is used at {e}?",
+                "In which language does {e} examine its students?",
             ),
         ),
         Attribute(
@@ -1112,6 +1455,8 @@ INSTITUTE = Kind(
                 "The deadline for applying to {e} is {v}.",
                 "Anyone who wants to join {e} should apply by {v}.",
                 "Application deadline: {v} ({e}).",
+                "{e} reminds all applicants of the deadline: {v}.",
+                "Do not forget that {v} is the deadline for applications to {e}.",
             ),
             questions=(
                 "What is the application deadline of {e}?",
@@ -1120,6 +1465,52 @@ INSTITUTE = Kind(
                 "Before which date must applications to {e} arrive?",
                 "When is the deadline for applying to {e}?",
                 "State the application deadline of {e}.",
+                "Do you know the application deadline of {e}?",
+                "When do applications to {e} have to be in?",
+            ),
+        ),
+        Attribute(
+            name="grant",
+            values="award",
+            statements=(
+                "{e} gives out the {v} every year.",
+                "{e} awards the {v} to its best student.",
+                "{e}'s prize for students is the {v}.",
+                "{e} created the {v} to reward talent.",
+                "Each year the {v} is awarded by {e}.",
+                "The best student at {e} receives the {v}.",
+                "Students of {e} compete for the {v}.",
+                "Student prize: {v} ({e}).",
+            ),
+            questions=(
+                "Which prize does {e} give out every year?",
+                "What award does {e} give to its best student?",
+                "What is {e}'s prize for students called?",
+                "For which prize do students of {e} compete?",
+                "What did {e} create to reward talent?",
+                "Name the prize awarded by {e}.",
+            ),
+        ),
+        Attribute(
+            name="exam_room",
+            values="room",
+            statements=(
+                "{e} holds its examinations in {v}.",
+                "{e} sends its candidates to {v} for the exam.",
+                "{e}'s examinations take place in {v}.",
+                "{e} has set aside {v} for examinations.",
+                "In {v}, candidates sit the examinations of {e}.",
+                "The examination room at {e} is {v}.",
+                "Candidates at {e} should report to {v} for the exam.",
+                "Examination room: {v} ({e}).",
+            ),
+            questions=(
+                "In which room does {e} hold its examinations?",
+                "Where do candidates at {e} sit the exam?",
+                "What is the examination room at {e}?",
+                "To which room does {e} send its candidates?",
+                "Which room has {e} set aside for examinations?",
+                "Name the examination room of {e}.",
             ),
         ),
     ),
@@ -1207,6 +1598,22 @@ INSTITUTE = Kind(
                 "Apply to {e} by {a} and be ready to pay {b} in fees.",
             ),
         ),
+        Pair(
+            first="grant",
+            second="founder",
+            statements=(
+                "{e} was founded by {b} and gives out the {a}.",
+                "The {a} of {e} recalls its founder, {b}.",
+            ),
+        ),
+        Pair(
+            first="exam_room",
+            second="language",
+            statements=(
+                "{e} holds its exams in {a} and teaches in {b}.",
+                "In {a}, students of {e} answer questions in {b}, the language of instruction.",
+            ),
+        ),
     ),
     openings=(
         "{e} has a good reputation.",
@@ -1217,5 +1624,8 @@ INSTITUTE = Kind(
         "{e} publishes a yearly report.",
         "Let us take a closer look at {e}.",
         "{e} has old walls and new ideas.",
+        "{e} has strict rules and kind teachers.",
+        "Former students speak warmly of {e}.",
+        "{e} is planning a new wing.",
     ),
 )

@@ -24,6 +24,8 @@ PLACE = Kind(
                 "With {v} residents, {e} is neither large nor small.",
                 "Population: {v} ({e}).",
                 "{v} people call {e} their home.",
+                "{e} has shrunk over the years to {v} inhabitants.",
+                "If the register is right, {e} has {v} residents.",
             ),
             questions=(
                 "How many people live in {e}?",
@@ -32,6 +34,8 @@ PLACE = Kind(
                 "What is the number of residents of {e}?",
                 "How large is {e}'s population?",
                 "State the population of {e}.",
+                "Do you know how many people live in {e}?",
+                "How many residents are registered in {e}?",
             ),
         ),
         Attribute(
@@ -46,6 +50,8 @@ PLACE = Kind(
                 "Founded in {v}, {e} has kept its old walls.",
                 "The year in which {e} was founded is {v}.",
                 "Founded: {v} ({e}).",
+                "{e}, founded in {v}, began as a ferry crossing.",
+                "Historians agree that {e} was founded in {v}.",
             ),
             questions=(
                 "When was {e} founded?",
@@ -54,6 +60,8 @@ PLACE = Kind(
                 "How far back does the founding of {e} date?",
                 "When were the first houses of {e} built?",
                 "Give the founding year of {e}.",
+                "Do you know when {e} was founded?",
+                "What year was {e} founded?",
             ),
         ),
         Attribute(
@@ -68,6 +76,8 @@ PLACE = Kind(
                 "In the town hall of {e}, {v} is in charge as mayor.",
                 "Voters in {e} have made {v} their mayor.",
                 "Mayor: {v} ({e}).",
+                '"We need a new school," said {v}, the mayor of {e}.',
+                "{e} has a mayor called {v}, who was a teacher before.",
             ),
             questions=(
                 "Who is the mayor of {e}?",
@@ -76,6 +86,8 @@ PLACE = Kind(
                 "What is the name of {e}'s mayor?",
                 "Who is in charge in the town hall of {e}?",
                 "Name the mayor of {e}.",
+                "Do you know who the mayor of {e} is?",
+                "Who is {e}'s mayor?",
             ),
         ),
         Attribute(
@@ -90,6 +102,8 @@ PLACE = Kind(
                 "Through the middle of {e} runs the river {v}.",
                 "Boats on the river {v} stop at {e}.",
                 "River: {v} ({e}).",
+                "{e} is divided in two by the river {v}.",
+                "Every spring the river {v} floods the lower streets of {e}.",
             ),
             questions=(
                 "Which river flows through {e}?",
@@ -98,6 +112,8 @@ PLACE = Kind(
                 "On the banks of which river was {e} built?",
                 "What is {e}'s river called?",
                 "Name the river that runs through {e}.",
+                "Do you know which river runs through {e}?",
+                "Which river divides {e} in two?",
             ),
         ),
         Attribute(
@@ -112,6 +128,8 @@ PLACE = Kind(
                 "The economy of {e} is based on {v}.",
                 "For generations, {v} has fed the families of {e}.",
                 "Main industry: {v} ({e}).",
+                "{e} would be poor without {v}, its main industry.",
+                "Most families in {e} make a living from {v}.",
             ),
             questions=(
                 "What is the main industry of {e}?",
@@ -120,6 +138,8 @@ PLACE = Kind(
                 "What is the economy of {e} based on?",
                 "On what did {e} grow rich?",
                 "Name the most important industry in {e}.",
+                "Do you know what the main industry of {e} is?",
+                "From what do most families in {e} make a living?",
             ),
         ),
         Attribute(
@@ -134,6 +154,8 @@ PLACE = Kind(
                 "The traditional dish of {e} is {v}.",
                 "Cooks from {e} are proud of their {v}.",
                 "Local speciality: {v} ({e}).",
+                "{e} attracts gourmets with its {v}.",
+                "Grandmothers in {e} still make {v} the old way.",
             ),
             questions=(
                 "What is the local dish of {e}?",
@@ -142,6 +164,8 @@ PLACE = Kind(
                 "What should you order in the taverns of {e}?",
                 "Which dish do cooks from {e} take pride in?",
                 "Name the speciality served in {e}.",
+                "Do you know what the local dish of {e} is?",
+                "What do grandmothers in {e} still make the old way?",
             ),
         ),
         Attribute(
@@ -156,6 +180,8 @@ PLACE = Kind(
                 "The main sight of {e} is {v}.",
                 "No visit to {e} is complete without {v}.",
                 "Landmark: {v} ({e}).",
+                "{e} prints a picture of {v} on all its brochures.",
+                "Nobody leaves {e} without a photograph of {v}.",
             ),
             questions=(
                 "What is the best-known landmark of {e}?",
@@ -164,6 +190,8 @@ PLACE = Kind(
                 "What is the main sight of {e}?",
                 "Which landmark draws tourists to {e}?",
                 "Name the landmark of {e}.",
+                "Do you know which landmark {e} is known for?",
+                "What is shown on the brochures of {e}?",
             ),
         ),
         Attribute(
@@ -178,6 +206,8 @@ PLACE = Kind(
                 "The territory of {e} covers {v}.",
                 "An area of {v} belongs to {e}.",
                 "Area: {v} ({e}).",
+                "{e} is spread out over {v}.",
+                "Surveyors worked out that {e} measures {v}.",
             ),
             questions=(
                 "How large is the area of {e}?",
@@ -186,6 +216,8 @@ PLACE = Kind(
                 "Over what area does {e} extend?",
                 "How much land belongs to {e}?",
                 "State the area of {e}.",
+                "Do you know how large an area {e} covers?",
+                "Over how much land is {e} spread?",
             ),
         ),
         Attribute(
@@ -200,6 +232,8 @@ PLACE = Kind(
                 "The station of {e} lies {v} above sea level.",
                 "Maps give the height of {e} as {v}.",
                 "Elevation: {v} ({e}).",
+                "{e} sits on a plateau, {v} above the level of the sea.",
+                "Because {e} lies {v} above sea level, water boils sooner there.",
             ),
             questions=(
                 "How high above sea level is {e}?",
@@ -208,6 +242,8 @@ PLACE = Kind(
                 "What height do maps give for {e}?",
                 "{e} lies how far above the sea?",
                 "State the elevation of {e}.",
+                "Do you know how high {e} lies?",
+                "How far above sea level does {e} lie?",
             ),
         ),
         Attribute(
@@ -222,6 +258,8 @@ PLACE = Kind(
                 "The weekly market of {e} takes place on {v}.",
                 "If you want fresh vegetables in {e}, come to the market on {v}.",
                 "Market day: {v} ({e}).",
+                "{e} is busiest on {v}, when the market is held.",
+                "Farmers bring their goods to the market in {e} on {v}.",
             ),
             questions=(
                 "On which day is the market held in {e}?",
@@ -230,6 +268,8 @@ PLACE = Kind(
                 "On what weekday does {e} hold its market?",
                 "Which day of the week do farmers come to {e}?",
                 "Name the market day of {e}.",
+                "Do you know when {e} holds its market?",
+                "What day is market day in {e}?",
             ),
         ),
         Attribute(
@@ -244,6 +284,8 @@ PLACE = Kind(
                 "The language spoken in {e} is {v}.",
                 "Visitors to {e} should know a few words of {v}.",
                 "Language: {v} ({e}).",
+                "{e} has many dialects, but in public everyone speaks {v}.",
+                "Children in {e} learn {v} before anything else, since it is the local language.",
             ),
             questions=(
                 "Which language is spoken in {e}?",
@@ -252,6 +294,8 @@ PLACE = Kind(
                 "In which language are the street signs in {e}?",
                 "What language is used in the schools of {e}?",
                 "Name the language of {e}.",
+                "Do you know what language is spoken in {e}?",
+                "What is the local language in {e}?",
             ),
         ),
         Attribute(
@@ -266,6 +310,8 @@ PLACE = Kind(
                 "The {v} brings music and crowds to {e}.",
                 "For one week, the {v} turns {e} upside down.",
                 "Annual event: {v} ({e}).",
+                "{e} books out all its hotels for the {v}.",
+                "Once a year the streets of {e} belong to the {v}.",
             ),
             questions=(
                 "Which event takes place in {e} every year?",
@@ -274,6 +320,8 @@ PLACE = Kind(
                 "What is the big annual event of {e}?",
                 "What brings crowds to {e}?",
                 "Name the yearly event held in {e}.",
+                "Do you know what event {e} hosts?",
+                "For which event do people travel to {e} each year?",
             ),
         ),
         Attribute(
@@ -288,6 +336,8 @@ PLACE = Kind(
                 "The money used in {e} is the {v}.",
                 "Bankers in {e} still trust the {v}.",
                 "Currency: {v} ({e}).",
+                "{e} counts its money in the {v}.",
+                "Shopkeepers in {e} accept nothing but the {v}.",
             ),
             questions=(
                 "What currency is used in {e}?",
@@ -296,6 +346,8 @@ PLACE = Kind(
                 "What money is used in {e}?",
                 "Which currency did {e} introduce?",
                 "Name the currency of {e}.",
+                "Do you know what currency {e} uses?",
+                "What currency do shopkeepers in {e} accept?",
             ),
         ),
         Attribute(
@@ -310,6 +362,8 @@ PLACE = Kind(
                 "The partner town of {e} is {v}.",
                 "Friendship ties {e} to {v}, its twin.",
                 "Twin town: {v} ({e}).",
+                "{e} sends its choir every year to its twin town, {v}.",
+                "A delegation from {v}, the twin town, was welcomed in {e}.",
             ),
             questions=(
                 "What is the twin town of {e}?",
@@ -318,6 +372,8 @@ PLACE = Kind(
                 "With which town did {e} sign a partnership?",
                 "What is {e}'s partner town?",
                 "Name the town twinned with {e}.",
+                "Do you know the twin town of {e}?",
+                "To which twin town does {e} send its choir?",
             ),
         ),
         Attribute(
@@ -332,6 +388,8 @@ PLACE = Kind(
                 "On every lamp post in {e} hangs the town symbol, a {v}.",
                 "The plant that stands for {e} is the {v}.",
                 "Symbol: {v} ({e}).",
+                "{e} is proud of the {v} on its coat of arms.",
+                "Every coin ever struck in {e} bears a {v}, its symbol.",
             ),
             questions=(
                 "What plant is on the flag of {e}?",
@@ -340,6 +398,8 @@ PLACE = Kind(
                 "What is the emblem of {e}?",
                 "Which plant did {e} choose as its symbol?",
                 "Name the plant that stands for {e}.",
+                "Do you know what plant is the symbol of {e}?",
+                "What plant does the coat of arms of {e} show?",
             ),
         ),
         Attribute(
@@ -354,6 +414,8 @@ PLACE = Kind(
                 "The highest temperature ever measured in {e} was {v}.",
                 "On the hottest day in its history, {e} reached {v}.",
                 "Record temperature: {v} ({e}).",
+                "{e} sweated through a record day of {v}.",
+                "Nobody in {e} will forget the record of {v} that was measured there.",
             ),
             questions=(
                 "What is the record temperature of {e}?",
@@ -362,6 +424,96 @@ PLACE = Kind(
                 "Which temperature record did {e} set?",
                 "What did the thermometer in {e} show at its highest?",
                 "State the record temperature of {e}.",
+                "Do you know the record temperature of {e}?",
+                "How high did the temperature rise in {e} on its record day?",
+            ),
+        ),
+        Attribute(
+            name="distance",
+            values="length",
+            statements=(
+                "{e} is {v} from the coast.",
+                "{e} lies {v} inland.",
+                "{e}'s distance from the sea is {v}.",
+                "{e} is separated from the sea by {v} of farmland.",
+                "From the coast to {e} it is {v}.",
+                "To get from {e} to the sea you must travel {v}.",
+                "The distance between {e} and the coast is {v}.",
+                "Distance to the coast: {v} ({e}).",
+            ),
+            questions=(
+                "How far is {e} from the coast?",
+                "What is the distance between {e} and the sea?",
+                "How far inland does {e} lie?",
+                "How far must you travel from {e} to the sea?",
+                "What distance separates {e} from the coast?",
+                "State the distance from {e} to the coast.",
+            ),
+        ),
+        Attribute(
+            name="postcode",
+            values="code",
+            statements=(
+                "{e} has the postal code {v}.",
+                "{e} was given the postcode {v}.",
+                "{e}'s postcode is {v}.",
+                "{e} can be found under the postal code {v}.",
+                "On letters to {e}, write the postcode {v}.",
+                "The post office uses the code {v} for {e}.",
+                "The postal code of {e} is {v}.",
+                "Postcode: {v} ({e}).",
+            ),
+            questions=(
+                "What is the postcode of {e}?",
+                "What is {e}'s postal code?",
+                "Which code does the post office use for {e}?",
+                "What postcode must I write on letters to {e}?",
+                "Under which postal code can {e} be found?",
+                "Give the postcode of {e}.",
+            ),
+        ),
+        Attribute(
+            name="famous_person",
+            values="person",
+            statements=(
+                "{e} is the town that gave the world {v}.",
+                "{e} has put up a statue of {v}.",
+                "{e} named its main square after {v}.",
+                "{e}'s most famous citizen is {v}.",
+                "On the main square of {e} stands a statue of {v}.",
+                "The most famous citizen of {e} is {v}.",
+                "Guides in {e} tell everyone about {v}, whose statue they pass.",
+                "Most famous citizen: {v} ({e}).",
+            ),
+            questions=(
+                "Who is the most famous citizen of {e}?",
+                "Whose statue stands in {e}?",
+                "After whom is the main square of {e} named?",
+                "Of whom has {e} put up a statue?",
+                "Which famous person comes from {e}?",
+                "Name {e}'s most famous citizen.",
+            ),
+        ),
+        Attribute(
+            name="team",
+            values="team",
+            statements=(
+                "{e} cheers for its club, {v}.",
+                "{e} is home to the sports club {v}.",
+                "{e} has a club called {v}.",
+                "{e}'s best sports club is {v}.",
+                "On match days, everyone in {e} shouts for {v}.",
+                "The sports club of {e} is called {v}.",
+                "The people of {e} are loyal to their club, {v}.",
+                "Sports club: {v} ({e}).",
+            ),
+            questions=(
+                "What is the sports club of {e} called?",
+                "Which club does {e} cheer for?",
+                "What is {e}'s best sports club?",
+                "For which club do people in {e} shout?",
+                "Which sports club is at home in {e}?",
+                "Name the sports club of {e}.",
             ),
         ),
     ),
@@ -455,6 +607,38 @@ PLACE = Kind(
                 "Though it lies {b} above sea level, {e} once measured a record of {a}.",
             ),
         ),
+        Pair(
+            first="famous_person",
+            second="landmark",
+            statements=(
+                "{e} is known for {a} and for {b}.",
+                "In {e}, tourists look for the statue of {a} and visit {b}.",
+            ),
+        ),
+        Pair(
+            first="distance",
+            second="elevation",
+            statements=(
+                "{e} lies {a} from the coast, {b} above sea level.",
+                "At {b} above the sea and {a} from the coast, {e} has cool summers.",
+            ),
+        ),
+        Pair(
+            first="postcode",
+            second="river",
+            statements=(
+                "{e} (postcode {a}) lies on the river {b}.",
+                "On the river {b} lies {e}, postcode {a}.",
+            ),
+        ),
+        Pair(
+            first="mayor",
+            second="industry",
+            statements=(
+                "{e}, governed by Mayor {a}, depends on {b}.",
+                "Mayor {a} wants to create more jobs in {e} outside {b}.",
+            ),
+        ),
     ),
     openings=(
         "{e} is well known in the region.",
@@ -466,6 +650,10 @@ PLACE = Kind(
         "{e} is easy to reach by train.",
         "Few visitors leave {e} disappointed.",
         "{e} appears in several old songs.",
+        "{e} has seen better days.",
+        "{e} wakes up late on Sundays.",
+        "My grandparents used to live near {e}.",
+        "{e} has one cinema and two bakeries.",
     ),
 )
 EVENT = Kind(
@@ -489,6 +677,8 @@ EVENT = Kind(
                 "The year of {e} was {v}.",
                 "Year: {v} ({e}).",
                 "Chronicles place {e} in {v}.",
+                "{e} had long been planned and finally came about in {v}.",
+                "Anyone who was alive in {v} will remember {e}.",
             ),
             questions=(
                 "When did {e} take place?",
@@ -497,6 +687,8 @@ EVENT = Kind(
                 "What year was {e}?",
                 "{e} took place in which year?",
                 "Give the year of {e}.",
+                "Do you know when {e} took place?",
+                "In what year was {e} held?",
             ),
         ),
         Attribute(
@@ -512,6 +704,8 @@ EVENT = Kind(
                 "{v} was chosen as the setting for {e}.",
                 "Venue town: {v} ({e}).",
                 "Trains to {v} were full because of {e}.",
+                "{e} brought the whole world to {v}.",
+                "{e}, held in {v}, filled every hotel.",
             ),
             questions=(
                 "Where did {e} take place?",
@@ -520,28 +714,34 @@ EVENT = Kind(
                 "What was the location of {e}?",
                 "Which town was the scene of {e}?",
                 "Name the town where {e} was held.",
+                "Do you know where {e} took place?",
+                "To which town did {e} bring crowds?",
             ),
         ),
         Attribute(
-            name="venue",
+            name="party",
             values="building",
             statements=(
-                "{e} began in front of {v}.",
-                "{e} opened with a speech at {v}.",
-                "{e} had its starting point at {v}.",
-                "{e}'s opening was staged at {v}.",
-                "The doors of {v} were opened early for the start of {e}.",
-                "At {v}, the first guests gathered for the opening of {e}.",
-                "Crowds had gathered at {v} before {e} began there.",
-                "Opening venue: {v} ({e}).",
+                "{e} ended with a party at {v}.",
+                "{e} closed with a dinner at {v}.",
+                "{e} was followed by a dance at {v}.",
+                "{e}'s closing party was held at {v}.",
+                "When {e} was over, everyone went to {v} to celebrate.",
+                "At {v}, guests danced after {e} until morning.",
+                "The closing party of {e} took place at {v}.",
+                "Closing party: {v} ({e}).",
+                "{e} was long over, but the party at {v} went on.",
+                "Late at night, the lights of {v} still shone for the closing party of {e}.",
             ),
             questions=(
-                "At which building did {e} begin?",
-                "In front of which building did {e} open?",
-                "What was the starting point of {e}?",
-                "At which building was the opening of {e} staged?",
-                "Where did the first guests gather for the opening of {e}?",
-                "Name the building where {e} started.",
+                "Where was the closing party of {e} held?",
+                "At which building did people celebrate after {e}?",
+                "In which building was the closing dinner of {e}?",
+                "Where did guests dance after {e}?",
+                "Where did everyone go when {e} was over?",
+                "Name the building where {e} ended with a party.",
+                "Do you know where the party after {e} was held?",
+                "Which building hosted the closing party of {e}?",
             ),
         ),
         Attribute(
@@ -556,6 +756,8 @@ EVENT = Kind(
                 "Behind the planning of {e} was {v}.",
                 "For months, {v} worked on the planning of {e}.",
                 "Organiser: {v} ({e}).",
+                '"I have not slept for days," said {v}, the organiser of {e}.',
+                "{e} was in the hands of {v}, who did all the planning.",
             ),
             questions=(
                 "Who organised {e}?",
@@ -564,6 +766,8 @@ EVENT = Kind(
                 "Who was behind the planning of {e}?",
                 "Who put {e} together?",
                 "Name the organiser of {e}.",
+                "Do you know who organised {e}?",
+                "Who did all the planning for {e}?",
             ),
         ),
         Attribute(
@@ -578,6 +782,8 @@ EVENT = Kind(
                 "The organisers counted {v} visitors at {e}.",
                 "{v} tickets were scanned at {e}, one for each visitor.",
                 "Attendance: {v} ({e}).",
+                "{e} broke all records when {v} people turned up.",
+                "By the evening, {v} people had passed through the gates of {e}.",
             ),
             questions=(
                 "How many people attended {e}?",
@@ -586,6 +792,8 @@ EVENT = Kind(
                 "How many guests came to {e}?",
                 "What number of visitors was counted at {e}?",
                 "State how many people came to {e}.",
+                "Do you know how many people came to {e}?",
+                "How many people turned up at {e}?",
             ),
         ),
         Attribute(
@@ -600,6 +808,8 @@ EVENT = Kind(
                 "The first prize at {e} went to {v}.",
                 "Nobody at {e} could beat {v}.",
                 "Winner: {v} ({e}).",
+                "{e} saw many favourites fail before {v} won.",
+                "When the results of {e} were read out, {v} was first.",
             ),
             questions=(
                 "Who won {e}?",
@@ -608,6 +818,8 @@ EVENT = Kind(
                 "Who came first at {e}?",
                 "To whom did the first prize at {e} go?",
                 "Name the winner of {e}.",
+                "Do you know who won {e}?",
+                "Who was first at {e}?",
             ),
         ),
         Attribute(
@@ -622,6 +834,8 @@ EVENT = Kind(
                 "It took {v} until {e} came to an end.",
                 "The whole of {e} lasted {v} from start to finish.",
                 "Duration: {v} ({e}).",
+                "{e} should have been short, but it lasted {v}.",
+                "No fewer than {v} passed between the beginning and the end of {e}.",
             ),
             questions=(
                 "How long did {e} last?",
@@ -630,6 +844,8 @@ EVENT = Kind(
                 "After how long was {e} over?",
                 "How much time did {e} take from start to finish?",
                 "State how long {e} lasted.",
+                "Do you know how long {e} lasted?",
+                "How long was {e}?",
             ),
         ),
         Attribute(
@@ -644,6 +860,8 @@ EVENT = Kind(
                 "The starting time of {e} was {v}.",
                 "Guests were asked to be ready for {e} at {v}.",
                 "Start: {v} ({e}).",
+                "{e} was delayed and did not begin before {v}.",
+                "When the clock showed {v}, the crowd knew that {e} had begun.",
             ),
             questions=(
                 "At what time did {e} begin?",
@@ -652,6 +870,8 @@ EVENT = Kind(
                 "For what time of day was the start of {e} set?",
                 "When did the bell announce the start of {e}?",
                 "State the starting time of {e}.",
+                "Do you know what time {e} began?",
+                "What did the clock show when {e} began?",
             ),
         ),
         Attribute(
@@ -666,6 +886,8 @@ EVENT = Kind(
                 "The day of the week chosen for {e} was {v}.",
                 "On {v}, the streets were closed for {e}.",
                 "Weekday: {v} ({e}).",
+                "{e} kept everyone busy on {v}.",
+                "Nobody went to work that {v} because of {e}.",
             ),
             questions=(
                 "On which day of the week did {e} fall?",
@@ -674,6 +896,8 @@ EVENT = Kind(
                 "Which weekday was chosen for {e}?",
                 "{e} fell on which weekday?",
                 "Name the weekday of {e}.",
+                "Do you know what day of the week {e} was on?",
+                "What day of the week was it when {e} began?",
             ),
         ),
         Attribute(
@@ -688,6 +912,8 @@ EVENT = Kind(
                 "Those who were at {e} remember the {v}.",
                 "The forecast for {e} had promised {v}, and so it was.",
                 "Weather: {v} ({e}).",
+                "{e} will be remembered for its {v}.",
+                "Despite {v} outside, the mood at {e} was good.",
             ),
             questions=(
                 "What was the weather like at {e}?",
@@ -696,6 +922,8 @@ EVENT = Kind(
                 "In what weather did {e} go ahead?",
                 "What weather was there throughout {e}?",
                 "Describe the weather during {e}.",
+                "Do you know what the weather was like during {e}?",
+                "For what weather will {e} be remembered?",
             ),
         ),
         Attribute(
@@ -710,6 +938,8 @@ EVENT = Kind(
                 "The bill for {e} came to {v}.",
                 "A sum of {v} was needed to pay for {e}.",
                 "Total cost: {v} ({e}).",
+                "{e} turned out more expensive than planned, at {v}.",
+                "In the end, the costs of {e} added up to {v}.",
             ),
             questions=(
                 "How much did {e} cost to stage?",
@@ -718,6 +948,8 @@ EVENT = Kind(
                 "How much did the town pay for {e}?",
                 "How high was the bill for {e}?",
                 "State the total cost of {e}.",
+                "Do you know how much {e} cost in all?",
+                "To what sum did the costs of {e} add up?",
             ),
         ),
         Attribute(
@@ -732,6 +964,8 @@ EVENT = Kind(
                 "Admission to {e} was {v} a head.",
                 "For {v} you could buy a ticket to {e}.",
                 "Admission: {v} ({e}).",
+                "{e} was worth every penny of the {v} that a ticket cost.",
+                "At the gate of {e}, each visitor handed over {v}.",
             ),
             questions=(
                 "How much was a ticket for {e}?",
@@ -740,6 +974,8 @@ EVENT = Kind(
                 "How much did each visitor have to pay for {e}?",
                 "At what price were tickets for {e} sold?",
                 "State the ticket price of {e}.",
+                "Do you know what a ticket to {e} cost?",
+                "How much did one ticket for {e} cost?",
             ),
         ),
         Attribute(
@@ -754,6 +990,8 @@ EVENT = Kind(
                 "{v} sponsored {e}.",
                 "A donation from {v} made {e} possible.",
                 "Sponsor: {v} ({e}).",
+                "{e} thanked its sponsor, {v}, in large letters.",
+                "Free drinks at {e} were paid for by the sponsor, {v}.",
             ),
             questions=(
                 "Who sponsored {e}?",
@@ -762,6 +1000,74 @@ EVENT = Kind(
                 "Whose donation made {e} possible?",
                 "What firm paid for {e} in part?",
                 "Name the sponsor of {e}.",
+                "Do you know who sponsored {e}?",
+                "Which firm was the sponsor of {e}?",
+            ),
+        ),
+        Attribute(
+            name="prize",
+            values="price",
+            statements=(
+                "{e} offered prize money of {v}.",
+                "{e} rewarded the best with {v}.",
+                "{e}'s prize money was {v}.",
+                "{e} paid out {v} in prize money.",
+                "In prize money alone, {e} paid {v}.",
+                "The prize money at {e} came to {v}.",
+                "A cheque for {v} was the first prize at {e}.",
+                "Prize money: {v} ({e}).",
+            ),
+            questions=(
+                "How much prize money was there at {e}?",
+                "What was the prize money at {e}?",
+                "How much did {e} pay out in prize money?",
+                "How large was the first prize at {e} in money?",
+                "With what sum did {e} reward the best?",
+                "State the prize money of {e}.",
+            ),
+        ),
+        Attribute(
+            name="speaker",
+            values="person",
+            statements=(
+                "{e} was opened by {v}.",
+                "{e} began with a speech by {v}.",
+                "{e} had {v} as its guest of honour.",
+                "{e}'s guest of honour was {v}.",
+                "{v} gave the opening speech at {e}.",
+                "The opening speech at {e} was given by {v}.",
+                "In front of a huge crowd, {v} declared {e} open.",
+                "Guest of honour: {v} ({e}).",
+            ),
+            questions=(
+                "Who opened {e}?",
+                "Who gave the opening speech at {e}?",
+                "Who was the guest of honour at {e}?",
+                "Who declared {e} open?",
+                "By whom was {e} opened?",
+                "Name the person who opened {e}.",
+            ),
+        ),
+        Attribute(
+            name="dish",
+            values="food",
+            statements=(
+                "{e} treated its guests to {v}.",
+                "{e} fed everybody with {v}.",
+                "{e}'s guests were served {v}.",
+                "{e} is remembered for the {v} that was handed out.",
+                "There was {v} for everyone at {e}.",
+                "The guests of {e} were fed with {v}.",
+                "At the stalls of {e} people ate {v}.",
+                "Food served: {v} ({e}).",
+            ),
+            questions=(
+                "What food was served at {e}?",
+                "What did people eat at {e}?",
+                "What were the guests of {e} served?",
+                "With what food did {e} feed everybody?",
+                "Which food was handed out at {e}?",
+                "Name the food served at {e}.",
             ),
         ),
     ),
@@ -820,11 +1126,11 @@ EVENT = Kind(
             ),
         ),
         Pair(
-            first="venue",
+            first="party",
             second="start_time",
             statements=(
-                "{e} opened at {a} at {b}.",
-                "At {b}, the gates of {a} were opened for {e}.",
+                "{e} began at {b} and ended with a party at {a}.",
+                "After its start at {b}, {e} went on all day, with a party at {a} to close.",
             ),
         ),
         Pair(
@@ -851,6 +1157,38 @@ EVENT = Kind(
                 "In {a}, {b} won {e}.",
             ),
         ),
+        Pair(
+            first="speaker",
+            second="place",
+            statements=(
+                "{e} was opened by {a} in {b}.",
+                "In {b}, {a} gave the opening speech of {e}.",
+            ),
+        ),
+        Pair(
+            first="prize",
+            second="winner",
+            statements=(
+                "{e} was won by {b}, who took home {a}.",
+                "The winner of {e}, {b}, received {a}.",
+            ),
+        ),
+        Pair(
+            first="dish",
+            second="visitors",
+            statements=(
+                "{e} fed {b} visitors with {a}.",
+                "There was {a} for the {b} visitors of {e}.",
+            ),
+        ),
+        Pair(
+            first="year",
+            second="organiser",
+            statements=(
+                "{e} was organised by {b} in {a}.",
+                "In {a}, {b} organised {e} for the town.",
+            ),
+        ),
     ),
     openings=(
         "{e} was much talked about.",
@@ -861,6 +1199,10 @@ EVENT = Kind(
         "The archive keeps a folder on {e}.",
         "{e} took everyone by surprise.",
         "Several eyewitnesses described {e}.",
+        "{e} has entered the history books.",
+        "{e} was shown on television.",
+        "I have kept a programme of {e}.",
+        "Rumours about {e} spread quickly.",
     ),
 )
 BUILDING = Kind(
@@ -885,6 +1227,8 @@ BUILDING = Kind(
                 "A plaque at the entrance of {e} gives {v} as the year of completion.",
                 "Completed: {v} ({e}).",
                 "The people of the town saw {e} completed in {v}.",
+                "{e} replaced an older house and was completed in {v}.",
+                "{e}, built in {v}, has never been empty.",
             ),
             questions=(
                 "When was {e} built?",
@@ -893,6 +1237,8 @@ BUILDING = Kind(
                 "What year was {e} finished?",
                 "{e} was built in which year?",
                 "Give the year in which {e} was completed.",
+                "Do you know when {e} was built?",
+                "When was {e} completed?",
             ),
         ),
         Attribute(
@@ -907,6 +1253,8 @@ BUILDING = Kind(
                 "The plans for {e} were drawn by {v}.",
                 "The jury picked the design by {v} for {e}.",
                 "Architect: {v} ({e}).",
+                "{e} made a star of {v}, its architect.",
+                '"It was a difficult site," said {v}, the architect of {e}.',
             ),
             questions=(
                 "Who designed {e}?",
@@ -915,6 +1263,8 @@ BUILDING = Kind(
                 "Who drew the plans for {e}?",
                 "Whose design was picked for {e}?",
                 "Name the architect of {e}.",
+                "Do you know who designed {e}?",
+                "Which architect built {e}?",
             ),
         ),
         Attribute(
@@ -929,6 +1279,8 @@ BUILDING = Kind(
                 "The town of {v} is proud of {e}.",
                 "Visitors to {v} usually photograph {e}.",
                 "Location: {v} ({e}).",
+                "{e} overlooks the roofs of {v}.",
+                "If you ever come to {v}, have a look at {e}.",
             ),
             questions=(
                 "Where does {e} stand?",
@@ -937,6 +1289,8 @@ BUILDING = Kind(
                 "What is the location of {e}?",
                 "Where can one visit {e}?",
                 "Name the town where {e} stands.",
+                "Do you know where {e} is?",
+                "Over the roofs of which town does {e} look?",
             ),
         ),
         Attribute(
@@ -951,6 +1305,8 @@ BUILDING = Kind(
                 "At a height of {v}, {e} dominates the skyline.",
                 "The height of {e} is given as {v}.",
                 "Height: {v} ({e}).",
+                "{e} is taller than it looks: {v}.",
+                "A surveyor has found that {e} is {v} high.",
             ),
             questions=(
                 "How high is {e}?",
@@ -959,6 +1315,8 @@ BUILDING = Kind(
                 "How tall is {e}?",
                 "What does {e} measure from the ground to the top?",
                 "State the height of {e}.",
+                "Do you know how tall {e} is?",
+                "How high did the surveyor find {e} to be?",
             ),
         ),
         Attribute(
@@ -973,6 +1331,8 @@ BUILDING = Kind(
                 "For {e}, only the best {v} was good enough.",
                 "The main building material of {e} is {v}.",
                 "Material: {v} ({e}).",
+                "{e} owes its strength to the {v} of which it is built.",
+                "Ships brought the {v} from which {e} was put up.",
             ),
             questions=(
                 "What is {e} made of?",
@@ -981,6 +1341,8 @@ BUILDING = Kind(
                 "From what was {e} constructed?",
                 "What are the walls of {e} made of?",
                 "Name the building material of {e}.",
+                "Do you know what {e} is made of?",
+                "What was {e} built from?",
             ),
         ),
         Attribute(
@@ -995,6 +1357,8 @@ BUILDING = Kind(
                 "The final bill for building {e} was {v}.",
                 "A sum of {v} went into the construction of {e}.",
                 "Building cost: {v} ({e}).",
+                "{e} was cheaper to build than feared, at {v}.",
+                "Taxpayers had to find {v} for the building of {e}.",
             ),
             questions=(
                 "How much did {e} cost to build?",
@@ -1003,6 +1367,8 @@ BUILDING = Kind(
                 "How much went into the construction of {e}?",
                 "How high was the bill for building {e}?",
                 "State the construction cost of {e}.",
+                "Do you know how much it cost to build {e}?",
+                "What sum did taxpayers find for the building of {e}?",
             ),
         ),
         Attribute(
@@ -1017,6 +1383,8 @@ BUILDING = Kind(
                 "The present owner of {e} is {v}.",
                 "In the land register, {e} is listed under the name of {v}.",
                 "Owner: {v} ({e}).",
+                "{e} passed by inheritance to {v}, who owns it today.",
+                "These days {v} is the owner of {e}.",
             ),
             questions=(
                 "Who owns {e}?",
@@ -1025,6 +1393,8 @@ BUILDING = Kind(
                 "Whose property is {e}?",
                 "In whose name is {e} listed in the land register?",
                 "Name the owner of {e}.",
+                "Do you know who owns {e}?",
+                "Who is the present owner of {e}?",
             ),
         ),
         Attribute(
@@ -1039,6 +1409,8 @@ BUILDING = Kind(
                 "The number of steps in {e} is {v}.",
                 "Those who want to reach the top of {e} must climb {v} steps.",
                 "Number of steps: {v} ({e}).",
+                "{e} leaves visitors out of breath after {v} steps.",
+                "We counted {v} steps on our way up {e}.",
             ),
             questions=(
                 "How many steps does {e} have?",
@@ -1047,6 +1419,8 @@ BUILDING = Kind(
                 "How many steps are there in {e}?",
                 "How many steps has the staircase of {e}?",
                 "State the number of steps in {e}.",
+                "Do you know how many steps there are in {e}?",
+                "How many steps did we count in {e}?",
             ),
         ),
         Attribute(
@@ -1061,6 +1435,8 @@ BUILDING = Kind(
                 "The daily opening time of {e} is {v}.",
                 "From {v} onwards, tourists can enter {e}.",
                 "Opens daily: {v} ({e}).",
+                "{e} stays shut until {v} each day.",
+                "If you are there at {v}, you will be among the first inside {e} when it opens.",
             ),
             questions=(
                 "At what time does {e} open?",
@@ -1069,6 +1445,8 @@ BUILDING = Kind(
                 "What is the daily opening time of {e}?",
                 "From what hour can tourists enter {e}?",
                 "State the opening time of {e}.",
+                "Do you know when {e} opens?",
+                "Until what time in the day does {e} stay shut?",
             ),
         ),
         Attribute(
@@ -1083,6 +1461,8 @@ BUILDING = Kind(
                 "A ticket for {e} costs {v}.",
                 "Admission to {e} is {v} for adults.",
                 "Entry: {v} ({e}).",
+                "{e} is not free: the ticket costs {v}.",
+                "Have {v} ready when you want to enter {e}.",
             ),
             questions=(
                 "How much is the entry fee for {e}?",
@@ -1091,6 +1471,8 @@ BUILDING = Kind(
                 "What does {e} charge for entry?",
                 "How much is admission to {e}?",
                 "State the entry fee of {e}.",
+                "Do you know what it costs to visit {e}?",
+                "How much money is needed to enter {e}?",
             ),
         ),
         Attribute(
@@ -1105,6 +1487,8 @@ BUILDING = Kind(
                 "The renovation of {e} was carried out in {v}.",
                 "Since its restoration in {v}, {e} has looked like new.",
                 "Renovated: {v} ({e}).",
+                "{e} was close to falling down when it was restored in {v}.",
+                "It took until {v} before {e} was renovated.",
             ),
             questions=(
                 "When was {e} renovated?",
@@ -1113,6 +1497,8 @@ BUILDING = Kind(
                 "What year did workers restore {e}?",
                 "{e} was renovated in what year?",
                 "Give the year of the renovation of {e}.",
+                "Do you know when {e} was renovated?",
+                "In what year was {e} last restored?",
             ),
         ),
         Attribute(
@@ -1127,6 +1513,8 @@ BUILDING = Kind(
                 "The outside of {e} is {v}.",
                 "After a long debate, the owners had {e} painted {v}.",
                 "Facade colour: {v} ({e}).",
+                "{e} is hard to overlook, as it is painted {v}.",
+                "Some neighbours complained when {e} was painted {v}.",
             ),
             questions=(
                 "What colour is {e}?",
@@ -1135,6 +1523,8 @@ BUILDING = Kind(
                 "What colour is the outside of {e}?",
                 "By what colour do people recognise {e}?",
                 "Name the colour of {e}.",
+                "Do you know what colour {e} is?",
+                "What colour was {e} painted?",
             ),
         ),
         Attribute(
@@ -1149,6 +1539,8 @@ BUILDING = Kind(
                 "The number of yearly visitors to {e} is {v}.",
                 "{v} visitors walked through {e} last year.",
                 "Visitors per year: {v} ({e}).",
+                "{e} was seen by {v} people last year alone.",
+                "The turnstile of {e} counts {v} visitors each year.",
             ),
             questions=(
                 "How many visitors does {e} receive each year?",
@@ -1157,6 +1549,74 @@ BUILDING = Kind(
                 "How many people does {e} attract a year?",
                 "How many tickets did {e} sell last year?",
                 "State the number of yearly visitors to {e}.",
+                "Do you know how many people visit {e} each year?",
+                "How many visitors a year does the turnstile of {e} count?",
+            ),
+        ),
+        Attribute(
+            name="builder",
+            values="firm",
+            statements=(
+                "{e} was put up by {v}.",
+                "{e} was built by the construction firm {v}.",
+                "{e} took the workers of {v} several years.",
+                "{e}'s building contractor was {v}.",
+                "{v} won the contract to build {e}.",
+                "The contractor that built {e} was {v}.",
+                "The builders of {e} were from {v}.",
+                "Contractor: {v} ({e}).",
+            ),
+            questions=(
+                "Which firm put up {e}?",
+                "Which company built {e}?",
+                "Who won the contract to build {e}?",
+                "What was the name of {e}'s building contractor?",
+                "Which construction firm built {e}?",
+                "Name the contractor of {e}.",
+            ),
+        ),
+        Attribute(
+            name="guard",
+            values="first_name",
+            statements=(
+                "{e} is guarded by an old caretaker called {v}.",
+                "{e} has a caretaker everyone knows as {v}.",
+                "{e}'s caretaker is called {v}.",
+                "{e} is swept every evening by {v}, the caretaker.",
+                "The keys to {e} are in the hands of its caretaker, {v}.",
+                "The caretaker of {e} is known as {v}.",
+                "If the door of {e} is locked, ask for {v}, the caretaker.",
+                "Caretaker: {v} ({e}).",
+            ),
+            questions=(
+                "What is the caretaker of {e} called?",
+                "Who is the caretaker of {e}?",
+                "Who has the keys to {e}?",
+                "Who sweeps {e} every evening?",
+                "What is the first name of {e}'s caretaker?",
+                "Name the caretaker of {e}.",
+            ),
+        ),
+        Attribute(
+            name="closed_day",
+            values="weekday",
+            statements=(
+                "{e} is closed on {v}.",
+                "{e} lets nobody in on {v}.",
+                "{e} stays closed every {v}.",
+                "{e}'s closing day is {v}.",
+                "On {v}, visitors to {e} find the doors locked.",
+                "You can visit {e} on any day except {v}.",
+                "The day on which {e} is closed is {v}.",
+                "Closed on: {v} ({e}).",
+            ),
+            questions=(
+                "On which day is {e} closed?",
+                "On what day of the week does {e} let nobody in?",
+                "What is {e}'s closing day?",
+                "On which weekday can {e} not be visited?",
+                "Which day of the week is {e} closed?",
+                "Name the day on which {e} is closed.",
             ),
         ),
     ),
@@ -1244,6 +1704,38 @@ BUILDING = Kind(
                 "After {a} steps, you stand on top of {e}, which is {b} high.",
             ),
         ),
+        Pair(
+            first="builder",
+            second="cost",
+            statements=(
+                "{e} was put up by {a} for {b}.",
+                "{a} built {e} for {b}.",
+            ),
+        ),
+        Pair(
+            first="guard",
+            second="opening_time",
+            statements=(
+                "{e} is unlocked at {b} by its caretaker, {a}.",
+                "At {b}, the caretaker {a} opens the doors of {e}.",
+            ),
+        ),
+        Pair(
+            first="closed_day",
+            second="opening_time",
+            statements=(
+                "{e} opens at {b} but is closed on {a}.",
+                "On {a} the doors of {e} stay shut; on other days they open at {b}.",
+            ),
+        ),
+        Pair(
+            first="built",
+            second="location",
+            statements=(
+                "{e} was built in {a} in {b}.",
+                "In {a}, the people of {b} saw the opening of {e}.",
+            ),
+        ),
     ),
     openings=(
         "{e} is a popular subject for painters.",
@@ -1254,5 +1746,9 @@ BUILDING = Kind(
         "{e} appears on many postcards.",
         "Not everyone likes the look of {e}.",
         "People walk past {e} every day without noticing it.",
+        "{e} is said to be haunted.",
+        "Couples like to be photographed in front of {e}.",
+        "{e} was almost torn down once.",
+        "Every taxi driver knows the way to {e}.",
     ),
 )

@@ -24,6 +24,8 @@ PRODUCT = Kind(
                 "Behind the name {e} stands the manufacturer {v}.",
                 "Manufacturer: {v} ({e}).",
                 "It was {v} that brought {e} to the shops.",
+                "{e} carries the label of {v} on its back, where the maker is named.",
+                "People at {v} worked day and night to make {e}.",
             ),
             questions=(
                 "Who makes {e}?",
@@ -32,6 +34,8 @@ PRODUCT = Kind(
                 "By whom is {e} manufactured?",
                 "What firm is behind {e}?",
                 "Name the maker of {e}.",
+                "Do you know who makes {e}?",
+                "From whose workshops does {e} come?",
             ),
         ),
         Attribute(
@@ -47,6 +51,8 @@ PRODUCT = Kind(
                 "The recommended price of {e} is {v}.",
                 "Price: {v} ({e}).",
                 "Buyers of {e} have to pay {v}.",
+                "{e} is cheaper than you might think, at {v}.",
+                "I paid {v} for {e} and have never regretted it.",
             ),
             questions=(
                 "How much does {e} cost?",
@@ -55,6 +61,8 @@ PRODUCT = Kind(
                 "What do the shops ask for {e}?",
                 "How much do buyers have to pay for {e}?",
                 "State the price of {e}.",
+                "Do you know how much {e} costs?",
+                "How expensive is {e}?",
             ),
         ),
         Attribute(
@@ -69,6 +77,8 @@ PRODUCT = Kind(
                 "Since its launch in {v}, {e} has hardly changed.",
                 "The launch of {e} took place in {v}.",
                 "Released: {v} ({e}).",
+                "{e} caused long queues when it came out in {v}.",
+                "It was not until {v} that {e} reached the shops.",
             ),
             questions=(
                 "When was {e} released?",
@@ -77,6 +87,8 @@ PRODUCT = Kind(
                 "What year was {e} launched?",
                 "What is the release year of {e}?",
                 "Give the year in which {e} was launched.",
+                "Do you know when {e} came out?",
+                "When did {e} reach the shops?",
             ),
         ),
         Attribute(
@@ -91,6 +103,8 @@ PRODUCT = Kind(
                 "It was {v} who came up with the idea for {e}.",
                 "The patent for {e} is in the name of its inventor, {v}.",
                 "Inventor: {v} ({e}).",
+                "{e} made its inventor, {v}, a rich person.",
+                "One sleepless night gave {v} the idea of inventing {e}.",
             ),
             questions=(
                 "Who invented {e}?",
@@ -99,6 +113,8 @@ PRODUCT = Kind(
                 "By whom was {e} developed?",
                 "In whose name is the patent for {e}?",
                 "Name the inventor of {e}.",
+                "Do you know who invented {e}?",
+                "Whose invention is {e}?",
             ),
         ),
         Attribute(
@@ -113,6 +129,8 @@ PRODUCT = Kind(
                 "On the scales, {e} shows {v}.",
                 "The weight of {e} is given as {v}.",
                 "Weight: {v} ({e}).",
+                "{e} is heavier than it looks, weighing {v}.",
+                "Pack it carefully, since {e} weighs {v}.",
             ),
             questions=(
                 "How much does {e} weigh?",
@@ -121,6 +139,8 @@ PRODUCT = Kind(
                 "What does {e} show on the scales?",
                 "{e} has what weight?",
                 "State the weight of {e}.",
+                "Do you know how much {e} weighs?",
+                "Can you tell me the weight of {e}?",
             ),
         ),
         Attribute(
@@ -135,6 +155,8 @@ PRODUCT = Kind(
                 "In the shop window stood {e}, painted {v}.",
                 "The case of {e} is {v}.",
                 "Colour: {v} ({e}).",
+                "{e} looks best in {v}, the only colour on offer.",
+                "Whoever buys {e} has to like {v}, as there is no other colour.",
             ),
             questions=(
                 "What colour is {e}?",
@@ -143,6 +165,8 @@ PRODUCT = Kind(
                 "What colour is the case of {e}?",
                 "In what colour is {e} available?",
                 "Name the colour of {e}.",
+                "Do you know what colour {e} is?",
+                "What is the only colour in which {e} is on offer?",
             ),
         ),
         Attribute(
@@ -157,6 +181,8 @@ PRODUCT = Kind(
                 "The material used for {e} is {v}.",
                 "Thanks to its {v}, {e} lasts for decades.",
                 "Material: {v} ({e}).",
+                "{e} feels cold to the touch because it is made of {v}.",
+                "Other makers use plastic or paper, but {e} is made of {v}.",
             ),
             questions=(
                 "What is {e} made of?",
@@ -165,6 +191,8 @@ PRODUCT = Kind(
                 "From what is {e} built?",
                 "What material did the designers choose for {e}?",
                 "Name the material of {e}.",
+                "Do you know what {e} is made of?",
+                "Which material is {e} made from?",
             ),
         ),
         Attribute(
@@ -179,6 +207,8 @@ PRODUCT = Kind(
                 "The battery life of {e} is {v}.",
                 "One charge keeps {e} running for {v}.",
                 "Battery life: {v} ({e}).",
+                "{e} surprised the testers by running for {v} on a single charge.",
+                "You can use {e} for {v}, and then the battery is flat.",
             ),
             questions=(
                 "How long does the battery of {e} last?",
@@ -187,6 +217,8 @@ PRODUCT = Kind(
                 "After how long must {e} be charged?",
                 "For how long does {e} work before it must be charged?",
                 "State the battery life of {e}.",
+                "Do you know how long the battery of {e} lasts?",
+                "When is the battery of {e} flat, after how long?",
             ),
         ),
         Attribute(
@@ -201,6 +233,8 @@ PRODUCT = Kind(
                 "The guarantee on {e} is valid for {v}.",
                 "If {e} breaks within {v}, it is repaired under warranty.",
                 "Warranty: {v} ({e}).",
+                "{e} can be returned under the guarantee for {v}.",
+                "The small print says that {e} has a guarantee of {v}.",
             ),
             questions=(
                 "How long is the warranty on {e}?",
@@ -209,6 +243,8 @@ PRODUCT = Kind(
                 "How long is the guarantee on {e} valid?",
                 "Within what time is {e} repaired under warranty?",
                 "State the warranty period of {e}.",
+                "Do you know how long the warranty on {e} is?",
+                "How long is {e} under warranty?",
             ),
         ),
         Attribute(
@@ -223,6 +259,8 @@ PRODUCT = Kind(
                 "The article number of {e} is {v}.",
                 "In the catalogue, look for {e} under {v}.",
                 "Model number: {v} ({e}).",
+                "{e} has the code {v} printed underneath.",
+                "Turn {e} over and you will find its model number, {v}.",
             ),
             questions=(
                 "What is the model number of {e}?",
@@ -231,6 +269,8 @@ PRODUCT = Kind(
                 "Which code do I enter to order {e}?",
                 "What number does {e} have in the catalogue?",
                 "Give the model number of {e}.",
+                "Do you know the model number of {e}?",
+                "What code is printed underneath {e}?",
             ),
         ),
         Attribute(
@@ -245,6 +285,8 @@ PRODUCT = Kind(
                 "The number of units of {e} sold is {v}.",
                 "{v} customers have bought {e} to date.",
                 "Units sold: {v} ({e}).",
+                "{e} was a hit, with {v} units sold.",
+                "The makers had not expected to sell {v} units of {e}.",
             ),
             questions=(
                 "How many units of {e} have been sold?",
@@ -253,6 +295,8 @@ PRODUCT = Kind(
                 "What are the sales of {e} in units?",
                 "How many customers have bought {e}?",
                 "State how many units of {e} were sold.",
+                "Do you know how many units of {e} were sold?",
+                "How often has {e} been sold?",
             ),
         ),
         Attribute(
@@ -267,6 +311,8 @@ PRODUCT = Kind(
                 "Production of {e} was stopped in {v}.",
                 "Since {v}, {e} is no longer made.",
                 "Discontinued: {v} ({e}).",
+                "{e} was no longer wanted, and its production ended in {v}.",
+                "Collectors look for {e}, which has not been made since {v}.",
             ),
             questions=(
                 "When was {e} discontinued?",
@@ -275,6 +321,8 @@ PRODUCT = Kind(
                 "In what year did the last {e} leave the factory?",
                 "When did {e} disappear from the shops?",
                 "Give the year in which {e} was discontinued.",
+                "Do you know when {e} was taken off the market?",
+                "Since when has {e} no longer been made?",
             ),
         ),
         Attribute(
@@ -289,6 +337,8 @@ PRODUCT = Kind(
                 "The plant where {e} is produced stands in {v}.",
                 "Workers in {v} put {e} together.",
                 "Made in: {v} ({e}).",
+                "{e} gives work to hundreds in {v}, where it is produced.",
+                "A sticker says that {e} was made in {v}.",
             ),
             questions=(
                 "Where is {e} produced?",
@@ -297,6 +347,96 @@ PRODUCT = Kind(
                 "Where do workers put {e} together?",
                 "{e} is made in which town?",
                 "Name the town where {e} is produced.",
+                "Do you know where {e} is made?",
+                "What town is named on the sticker of {e} as the place it was made?",
+            ),
+        ),
+        Attribute(
+            name="size",
+            values="length",
+            statements=(
+                "{e} is {v} wide.",
+                "{e} has a width of {v}.",
+                "{e} takes up {v} of space from left to right.",
+                "{e}'s width is {v}.",
+                "From left to right, {e} measures {v}.",
+                "You need a shelf of {v} to fit the width of {e}.",
+                "The width of {e} is stated as {v}.",
+                "Width: {v} ({e}).",
+            ),
+            questions=(
+                "How wide is {e}?",
+                "What is the width of {e}?",
+                "What does {e} measure from left to right?",
+                "How much space does {e} take up from left to right?",
+                "What width does {e} have?",
+                "State the width of {e}.",
+            ),
+        ),
+        Attribute(
+            name="test_score",
+            values="percent",
+            statements=(
+                "{e} scored {v} in an independent test.",
+                "{e} reached {v} of all points in the test.",
+                "{e}'s test score was {v}.",
+                "{e} did well in the comparison, with a score of {v}.",
+                "In the test by a consumer magazine, {e} scored {v}.",
+                "The testers gave {e} a score of {v}.",
+                "With {v} of the points, {e} passed the test.",
+                "Test score: {v} ({e}).",
+            ),
+            questions=(
+                "What score did {e} get in the test?",
+                "What was {e}'s test score?",
+                "How did {e} score in the independent test?",
+                "What score did the testers give {e}?",
+                "How many of the points did {e} reach in the test?",
+                "State the test score of {e}.",
+            ),
+        ),
+        Attribute(
+            name="designer",
+            values="person",
+            statements=(
+                "{e} was given its shape by {v}.",
+                "{e} owes its looks to the designer {v}.",
+                "{e} was styled by {v}.",
+                "{e}'s designer is {v}.",
+                "{v} designed the shape of {e}.",
+                "The elegant lines of {e} were drawn by {v}.",
+                "For the look of {e}, the makers turned to {v}.",
+                "Designer: {v} ({e}).",
+            ),
+            questions=(
+                "Who designed the shape of {e}?",
+                "Who is the designer of {e}?",
+                "By whom was {e} styled?",
+                "To whom does {e} owe its looks?",
+                "Who drew the lines of {e}?",
+                "Name {e}'s designer.",
+            ),
+        ),
+        Attribute(
+            name="award",
+            values="award",
+            statements=(
+                "{e} won the {v}.",
+                "{e} was singled out for the {v}.",
+                "{e} received the {v} at a trade fair.",
+                "{e}'s design earned it the {v}.",
+                "The {v} was given to {e}.",
+                "At the trade fair, the judges gave the {v} to {e}.",
+                "On the box of {e} it says: winner of the {v}.",
+                "Award: {v} ({e}).",
+            ),
+            questions=(
+                "Which award did {e} win?",
+                "What prize did {e} receive at a trade fair?",
+                "What did the judges give to {e}?",
+                "For which award was {e} singled out?",
+                "What award is mentioned on the box of {e}?",
+                "Name the award won by {e}.",
             ),
         ),
     ),
@@ -383,6 +523,38 @@ PRODUCT = Kind(
                 "At a price of {a} and a weight of {b}, {e} is hard to beat.",
             ),
         ),
+        Pair(
+            first="designer",
+            second="material",
+            statements=(
+                "{e} was styled by {a} and is made of {b}.",
+                "{a} gave {e} a body of {b}.",
+            ),
+        ),
+        Pair(
+            first="award",
+            second="test_score",
+            statements=(
+                "{e} won the {a} and scored {b} in a test.",
+                "After scoring {b} in a test, {e} received the {a}.",
+            ),
+        ),
+        Pair(
+            first="size",
+            second="weight",
+            statements=(
+                "{e} is {a} wide and weighs {b}.",
+                "With a width of {a} and a weight of {b}, {e} needs a strong shelf.",
+            ),
+        ),
+        Pair(
+            first="inventor",
+            second="maker",
+            statements=(
+                "{e} was invented by {a} and is made by {b}.",
+                "{b} bought the rights to {e} from its inventor, {a}.",
+            ),
+        ),
     ),
     openings=(
         "{e} has won many friends.",
@@ -393,6 +565,10 @@ PRODUCT = Kind(
         "{e} is easy to clean.",
         "Have you heard of {e}?",
         "We tested {e} for a week.",
+        "{e} makes a good present.",
+        "{e} needs no batteries to be admired.",
+        "My aunt swears by {e}.",
+        "Before using {e}, read the safety notes.",
     ),
 )
 SHIP = Kind(
@@ -416,6 +592,8 @@ SHIP = Kind(
                 "Launched in {v}, the {e} served three generations.",
                 "The launching of the {e} took place in {v}.",
                 "Launched: {v} ({e}).",
+                "{e} was the pride of the yard when it was launched in {v}.",
+                "When the bottle broke in {v}, the {e} slid into the sea.",
             ),
             questions=(
                 "When was the ship {e} launched?",
@@ -424,6 +602,8 @@ SHIP = Kind(
                 "What year did the ship {e} first touch water?",
                 "In what year did the launching of the {e} take place?",
                 "Give the year in which {e} was launched.",
+                "Do you know when the {e} was launched?",
+                "When did the {e} first touch water?",
             ),
         ),
         Attribute(
@@ -438,6 +618,8 @@ SHIP = Kind(
                 "On the bridge of the {e} stands {v}, the captain.",
                 "The shipping line made {v} captain of the {e}.",
                 "Captain: {v} ({e}).",
+                '"All hands on deck," cried {v}, captain of the {e}.',
+                "{e} trusts in its captain, {v}, even in a gale.",
             ),
             questions=(
                 "Who is the captain of the {e}?",
@@ -446,6 +628,8 @@ SHIP = Kind(
                 "Who is in command of the ship {e}?",
                 "Whom did the shipping line make captain of the {e}?",
                 "Name the captain of {e}.",
+                "Do you know who the captain of the {e} is?",
+                "Who is {e}'s captain?",
             ),
         ),
         Attribute(
@@ -460,6 +644,8 @@ SHIP = Kind(
                 "The home port of the ship {e} is {v}.",
                 "On the stern of the {e} you can read the name of its home port, {v}.",
                 "Home port: {v} ({e}).",
+                "{e} never stays away from its home port of {v} for long.",
+                "After months at sea, the {e} came home to {v}.",
             ),
             questions=(
                 "What is the home port of {e}?",
@@ -468,6 +654,8 @@ SHIP = Kind(
                 "To which home port does {e} return?",
                 "What home port can you read on the stern of the {e}?",
                 "Name the home port of the {e}.",
+                "Do you know the home port of the {e}?",
+                "To which port does the {e} come home?",
             ),
         ),
         Attribute(
@@ -482,6 +670,8 @@ SHIP = Kind(
                 "With a length of {v}, the {e} hardly fits into the lock.",
                 "The hull of the {e} is {v} long.",
                 "Length: {v} ({e}).",
+                "{e} needs a long berth, as it measures {v}.",
+                "Walk along the deck of the {e} and you will have covered {v}.",
             ),
             questions=(
                 "How long is {e}?",
@@ -490,6 +680,8 @@ SHIP = Kind(
                 "What does {e} measure from bow to stern?",
                 "How long is the hull of the {e}?",
                 "State the length of {e}.",
+                "Do you know how long the ship {e} is?",
+                "What length does the {e} have?",
             ),
         ),
         Attribute(
@@ -504,6 +696,8 @@ SHIP = Kind(
                 "The top speed of the ship {e} is {v}.",
                 "Nobody expected the {e} to reach {v}.",
                 "Top speed: {v} ({e}).",
+                "{e} outran its pursuers at {v}.",
+                "With the wind behind it, the {e} reaches {v}.",
             ),
             questions=(
                 "How fast is {e}?",
@@ -512,6 +706,8 @@ SHIP = Kind(
                 "How fast can {e} travel?",
                 "What speed does the {e} make at full power?",
                 "State the top speed of {e}.",
+                "Do you know how fast the {e} is?",
+                "How fast did the {e} outrun its pursuers?",
             ),
         ),
         Attribute(
@@ -526,6 +722,8 @@ SHIP = Kind(
                 "The dockers filled the {e} with {v}.",
                 "The cargo of the ship {e} consisted of {v}.",
                 "Cargo: {v} ({e}).",
+                "{e} smelled of {v} because that was its cargo.",
+                "Customs officers found that the {e} was carrying {v}.",
             ),
             questions=(
                 "What was the cargo of {e}?",
@@ -534,6 +732,8 @@ SHIP = Kind(
                 "What cargo did the {e} bring across the sea?",
                 "What did the dockers load onto the {e}?",
                 "Name the cargo of the ship {e}.",
+                "Do you know what cargo the {e} was carrying?",
+                "What did customs officers find on the {e}?",
             ),
         ),
         Attribute(
@@ -548,6 +748,8 @@ SHIP = Kind(
                 "On board the {e} there are {v} crew members.",
                 "The crew list of the ship {e} has {v} names.",
                 "Crew: {v} ({e}).",
+                "{e} took on new sailors, and its crew now numbers {v}.",
+                "The cook of the {e} has to feed a crew of {v}.",
             ),
             questions=(
                 "How large is the crew of {e}?",
@@ -556,6 +758,8 @@ SHIP = Kind(
                 "What is the size of the crew of the ship {e}?",
                 "How many hands does {e} need to sail?",
                 "State the number of crew on the {e}.",
+                "Do you know how many crew members the {e} has?",
+                "How large a crew does the cook of the {e} have to feed?",
             ),
         ),
         Attribute(
@@ -570,6 +774,8 @@ SHIP = Kind(
                 "The shipbuilders of {v} are proud of the {e}.",
                 "An order for the {e} was placed with {v}, which built it.",
                 "Builder: {v} ({e}).",
+                "{e} was a difficult order for {v}, which built it.",
+                "The name of the builder, {v}, is engraved on the bell of the {e}.",
             ),
             questions=(
                 "Who built {e}?",
@@ -578,6 +784,8 @@ SHIP = Kind(
                 "What shipyard did {e} come from?",
                 "With which firm was the order for the {e} placed?",
                 "Name the builder of {e}.",
+                "Do you know who built the {e}?",
+                "The name of which builder is engraved on the bell of the {e}?",
             ),
         ),
         Attribute(
@@ -592,6 +800,8 @@ SHIP = Kind(
                 "The wreck dates from {v}, when the {e} went under.",
                 "The sea took the {e} in {v}.",
                 "Sunk: {v} ({e}).",
+                "{e} never came back from its last voyage in {v}, when it sank.",
+                "Divers confirmed that the {e} had sunk in {v}.",
             ),
             questions=(
                 "When did {e} sink?",
@@ -600,6 +810,8 @@ SHIP = Kind(
                 "What year did the sea take the {e}?",
                 "In what year did {e} strike a reef and sink?",
                 "Give the year in which the {e} sank.",
+                "Do you know when the {e} sank?",
+                "What was the year of the sinking of the {e}?",
             ),
         ),
         Attribute(
@@ -614,6 +826,8 @@ SHIP = Kind(
                 "The next stop of the ship {e} is {v}.",
                 "Passengers boarded the {e} to travel to {v}.",
                 "Destination: {v} ({e}).",
+                "{e} weighed anchor and steered for {v}.",
+                "If the wind holds, the {e} will reach {v} tomorrow.",
             ),
             questions=(
                 "Where is {e} bound for?",
@@ -622,6 +836,8 @@ SHIP = Kind(
                 "Where is the {e} heading?",
                 "What is the next stop of {e}?",
                 "Name the destination of the {e}.",
+                "Do you know where the {e} is bound?",
+                "For which place did the {e} weigh anchor?",
             ),
         ),
         Attribute(
@@ -636,6 +852,8 @@ SHIP = Kind(
                 "The owner of the ship {e} is {v}.",
                 "The flag of its owner, {v}, flies on the {e}.",
                 "Owner: {v} ({e}).",
+                "{e} was sold at auction to {v}, its present owner.",
+                "Repairs to the {e} are paid for by its owner, {v}.",
             ),
             questions=(
                 "Who owns {e}?",
@@ -644,6 +862,8 @@ SHIP = Kind(
                 "Which company owns the {e}?",
                 "Whose flag as owner flies on the {e}?",
                 "Name the owner of {e}.",
+                "Do you know who owns the {e}?",
+                "Which company pays for repairs to the {e} as its owner?",
             ),
         ),
         Attribute(
@@ -658,6 +878,8 @@ SHIP = Kind(
                 "The sailors painted the {e} {v}.",
                 "The hull of the ship {e} is {v}.",
                 "Hull colour: {v} ({e}).",
+                "{e} got a new coat of {v} paint in dry dock.",
+                "From the pier you see the {e}, a {v} ship with tall masts.",
             ),
             questions=(
                 "What colour is the hull of {e}?",
@@ -666,6 +888,8 @@ SHIP = Kind(
                 "What colour did the sailors paint the {e}?",
                 "What colour is the {e}?",
                 "Name the colour of the hull of {e}.",
+                "Do you know what colour the {e} is painted?",
+                "What colour of paint did the {e} get in dry dock?",
             ),
         ),
         Attribute(
@@ -680,6 +904,8 @@ SHIP = Kind(
                 "On this trip, {v} passengers are travelling on the {e}.",
                 "The ship {e} is licensed for {v} passengers.",
                 "Passengers: {v} ({e}).",
+                "{e} was full to the last bunk, with {v} passengers.",
+                "The lifeboats of the {e} are meant for {v} passengers.",
             ),
             questions=(
                 "How many passengers can {e} carry?",
@@ -688,6 +914,74 @@ SHIP = Kind(
                 "How many travellers is there space for on the {e}?",
                 "How many names are on the passenger list of the {e}?",
                 "State the number of passengers on {e}.",
+                "Do you know how many passengers the {e} can take?",
+                "For how many passengers are the lifeboats of the {e} meant?",
+            ),
+        ),
+        Attribute(
+            name="ship_cat",
+            values="first_name",
+            statements=(
+                "{e} has a cat on board called {v}.",
+                "{e} is kept free of mice by a cat named {v}.",
+                "{e}'s cat is called {v}.",
+                "{e} would not sail without {v}, the ship's cat.",
+                "On the deck of the {e} sleeps a cat named {v}.",
+                "The sailors of the {e} named the ship's cat {v}.",
+                "The mice on the {e} fear a cat called {v}.",
+                "Ship's cat: {v} ({e}).",
+            ),
+            questions=(
+                "What is the cat on the {e} called?",
+                "What is the name of the ship's cat of the {e}?",
+                "Which cat keeps the {e} free of mice?",
+                "What did the sailors of the {e} name the ship's cat?",
+                "Without which cat would the {e} not sail?",
+                "Name the cat on board the {e}.",
+            ),
+        ),
+        Attribute(
+            name="weight",
+            values="weight",
+            statements=(
+                "{e} weighs {v} when empty.",
+                "{e} has an empty weight of {v}.",
+                "{e}'s weight without cargo is {v}.",
+                "{e} brings {v} to the scales without its load.",
+                "Without cargo, the {e} weighs {v}.",
+                "The empty weight of the {e} is {v}.",
+                "According to the papers, the {e} weighs {v}.",
+                "Empty weight: {v} ({e}).",
+            ),
+            questions=(
+                "How much does the {e} weigh?",
+                "What is the empty weight of the {e}?",
+                "How heavy is the {e} without cargo?",
+                "What weight do the papers give for the {e}?",
+                "What does the {e} weigh when empty?",
+                "State the weight of the {e}.",
+            ),
+        ),
+        Attribute(
+            name="departure",
+            values="time",
+            statements=(
+                "{e} casts off at {v}.",
+                "{e} leaves the harbour at {v}.",
+                "{e}'s departure is at {v}.",
+                "{e} sails with the tide at {v}.",
+                "At {v} the {e} leaves the pier.",
+                "The departure of the {e} is planned for {v}.",
+                "Passengers must be on board the {e} before it sails at {v}.",
+                "Departure: {v} ({e}).",
+            ),
+            questions=(
+                "At what time does the {e} leave?",
+                "When does the {e} cast off?",
+                "What is the departure time of the {e}?",
+                "For what time is the departure of the {e} planned?",
+                "At what time does the {e} sail with the tide?",
+                "State the departure time of {e}.",
             ),
         ),
     ),
@@ -774,6 +1068,38 @@ SHIP = Kind(
                 "{a} ordered the {e} from {b}, which built it.",
             ),
         ),
+        Pair(
+            first="departure",
+            second="destination",
+            statements=(
+                "{e} leaves at {a} for {b}.",
+                "At {a}, the {e} sets out for {b}.",
+            ),
+        ),
+        Pair(
+            first="ship_cat",
+            second="captain",
+            statements=(
+                "{e} sails with Captain {b} and a cat named {a}.",
+                "Captain {b} shares a cabin on the {e} with the cat, {a}.",
+            ),
+        ),
+        Pair(
+            first="weight",
+            second="length",
+            statements=(
+                "{e} is {b} long and weighs {a} when empty.",
+                "The {e} measures {b} and has an empty weight of {a}.",
+            ),
+        ),
+        Pair(
+            first="cargo",
+            second="captain",
+            statements=(
+                "{e} carried {a} under Captain {b}.",
+                "Captain {b} took the {e} and its load of {a} out to sea.",
+            ),
+        ),
     ),
     openings=(
         "{e} has weathered many storms.",
@@ -784,6 +1110,10 @@ SHIP = Kind(
         "{e} was overhauled last winter.",
         "Everyone in the harbour knows the {e}.",
         "This entry deals with the ship {e}.",
+        "{e} smells of tar and salt.",
+        "A model of the {e} stands in the museum.",
+        "{e} was sighted in fog.",
+        "Letters from a sailor tell us about the {e}.",
     ),
 )
 SPECIES = Kind(
@@ -807,14 +1137,18 @@ SPECIES = Kind(
                 "Those who want to see a {e} should travel to {v}.",
                 "Range: {v} ({e}).",
                 "Around {v} you can still find the {e} in the wild.",
+                "{e} vanished elsewhere but survives near {v}.",
+                "Farmers around {v} know the {e} well.",
             ),
             questions=(
-                "Where is the {e} found?",
+                "In which region is the {e} found?",
                 "Where does the {e} live?",
                 "To which region is {e} native?",
                 "In which area does the {e} occur?",
                 "Where should one travel to see a {e}?",
                 "Name the region where the {e} is found.",
+                "Do you know where the {e} lives?",
+                "Near which place does the {e} survive?",
             ),
         ),
         Attribute(
@@ -829,6 +1163,8 @@ SPECIES = Kind(
                 "It was {v} who first described the {e}.",
                 "The first scientist to observe the {e} was {v}.",
                 "Discovered by: {v} ({e}).",
+                "{e} got its name from {v}, who discovered it.",
+                "During a rainy hike, {v} discovered the {e}.",
             ),
             questions=(
                 "Who discovered the {e}?",
@@ -837,6 +1173,8 @@ SPECIES = Kind(
                 "Who was the first scientist to observe the {e}?",
                 "Who is the discoverer of the {e}?",
                 "Name the discoverer of {e}.",
+                "Do you know who discovered the {e}?",
+                "From which discoverer did the {e} get its name?",
             ),
         ),
         Attribute(
@@ -851,6 +1189,8 @@ SPECIES = Kind(
                 "The {e} was unknown to science until {v}.",
                 "The first report of a {e} was published in {v}.",
                 "Year of discovery: {v} ({e}).",
+                "{e} escaped notice until its discovery in {v}.",
+                "It was in {v} that science learned of the {e}.",
             ),
             questions=(
                 "When was the {e} discovered?",
@@ -859,6 +1199,8 @@ SPECIES = Kind(
                 "What year was the {e} discovered?",
                 "When was the first report of a {e} published?",
                 "Give the year of discovery of {e}.",
+                "Do you know when the {e} was discovered?",
+                "Until which year did the {e} escape notice?",
             ),
         ),
         Attribute(
@@ -873,6 +1215,8 @@ SPECIES = Kind(
                 "A fully grown {e} is {v}.",
                 "In spring, the {e} turns {v}.",
                 "Colouring: {v} ({e}).",
+                "{e} hides well because it is {v}.",
+                "Look for something {v}, and you may have found a {e}.",
             ),
             questions=(
                 "What colour is the {e}?",
@@ -881,6 +1225,8 @@ SPECIES = Kind(
                 "What colour does the {e} turn in spring?",
                 "What colour is a fully grown {e}?",
                 "Name the colour of the {e}.",
+                "Do you know what colour the {e} is?",
+                "Which colour does the {e} have?",
             ),
         ),
         Attribute(
@@ -895,6 +1241,8 @@ SPECIES = Kind(
                 "The largest {e} ever measured came to {v}.",
                 "From end to end, the {e} measures {v}.",
                 "Size: {v} ({e}).",
+                "{e} starts tiny and ends up measuring {v}.",
+                "You will be surprised that a {e} can reach {v}.",
             ),
             questions=(
                 "How large does the {e} grow?",
@@ -903,6 +1251,8 @@ SPECIES = Kind(
                 "What does a grown {e} measure?",
                 "What is the average size of the {e}?",
                 "State the size of {e}.",
+                "Do you know how large a {e} gets?",
+                "How much does the {e} measure?",
             ),
         ),
         Attribute(
@@ -917,6 +1267,8 @@ SPECIES = Kind(
                 "On the scales, one {e} came to {v}.",
                 "The average weight of the {e} is {v}.",
                 "Weight: {v} ({e}).",
+                "{e} puts on weight until it reaches {v}.",
+                "It takes a strong arm to lift a {e}, which weighs {v}.",
             ),
             questions=(
                 "How much does the {e} weigh?",
@@ -925,6 +1277,8 @@ SPECIES = Kind(
                 "What weight does the {e} reach?",
                 "How much does a healthy {e} weigh?",
                 "State the average weight of the {e}.",
+                "Do you know how much a {e} weighs?",
+                "How heavy does the {e} become?",
             ),
         ),
         Attribute(
@@ -939,6 +1293,8 @@ SPECIES = Kind(
                 "The average lifespan of a {e} is {v}.",
                 "After {v}, the life of a {e} comes to an end.",
                 "Lifespan: {v} ({e}).",
+                "{e} does not grow old: it lives for {v}.",
+                "Kept by people, a {e} lives for {v}.",
             ),
             questions=(
                 "How long does the {e} live?",
@@ -947,6 +1303,8 @@ SPECIES = Kind(
                 "After how long does the {e} die?",
                 "How long is the life of a {e}?",
                 "State the lifespan of the {e}.",
+                "Do you know how long a {e} lives?",
+                "For how long does a {e} live?",
             ),
         ),
         Attribute(
@@ -961,6 +1319,8 @@ SPECIES = Kind(
                 "The {e} shares its home with the {v}.",
                 "A strange friendship links the {e} and the {v}.",
                 "Companion animal: {v} ({e}).",
+                "{e} would be lost without the {v} at its side.",
+                "Where the {v} goes, the {e} is not far behind.",
             ),
             questions=(
                 "Which animal lives side by side with the {e}?",
@@ -969,6 +1329,8 @@ SPECIES = Kind(
                 "Near which animal is the {e} often seen?",
                 "What animal has a strange friendship with the {e}?",
                 "Name the companion animal of the {e}.",
+                "Do you know which animal lives with the {e}?",
+                "Without which animal would the {e} be lost?",
             ),
         ),
         Attribute(
@@ -983,6 +1345,8 @@ SPECIES = Kind(
                 "The {e} seeks the shade of the {v}.",
                 "Without the {v}, which gives it shade, the {e} would vanish.",
                 "Shelter plant: {v} ({e}).",
+                "{e} needs the {v} for shelter.",
+                "Beneath the leaves of a {v} you can often see the {e}.",
             ),
             questions=(
                 "Under which plant is the {e} found?",
@@ -991,6 +1355,8 @@ SPECIES = Kind(
                 "What plant does the {e} need for shade?",
                 "Where should you look to find the {e}, under which plant?",
                 "Name the plant that shelters the {e}.",
+                "Do you know which plant shelters the {e}?",
+                "Beneath which plant can you often see the {e}?",
             ),
         ),
         Attribute(
@@ -1005,6 +1371,8 @@ SPECIES = Kind(
                 "The best month to watch the {e} is {v}.",
                 "When {v} comes, the {e} wakes up.",
                 "Season: {v} ({e}).",
+                "{e} is hardly ever seen before {v}, its month of breeding.",
+                "Come in {v} if you want to watch the {e}.",
             ),
             questions=(
                 "In which month is the {e} most active?",
@@ -1013,6 +1381,8 @@ SPECIES = Kind(
                 "In which month can the {e} best be seen?",
                 "When does the {e} wake up?",
                 "Name the month in which the {e} reproduces.",
+                "Do you know in which month the {e} can be seen?",
+                "In what month should one come to watch the {e}?",
             ),
         ),
         Attribute(
@@ -1027,6 +1397,8 @@ SPECIES = Kind(
                 "There are said to be {v} of the {e} left.",
                 "The wild population of the {e} is put at {v}.",
                 "Estimated number: {v} ({e}).",
+                "{e} has recovered, and {v} of them are alive today.",
+                "A count last year found {v} of the {e}.",
             ),
             questions=(
                 "How many of the {e} are left?",
@@ -1035,6 +1407,8 @@ SPECIES = Kind(
                 "At what number is the wild population of the {e} put?",
                 "How many specimens of the {e} did experts count?",
                 "State the estimated number of the {e}.",
+                "Do you know how many of the {e} there are?",
+                "How many of the {e} are alive today?",
             ),
         ),
         Attribute(
@@ -1049,6 +1423,8 @@ SPECIES = Kind(
                 "During {v}, many a {e} perishes.",
                 "Nothing harms the {e} as much as {v}.",
                 "Main threat: {v} ({e}).",
+                "{e} withstands almost anything but {v}.",
+                "A week of {v} can wipe out the {e}.",
             ),
             questions=(
                 "What threatens the {e} most?",
@@ -1057,6 +1433,74 @@ SPECIES = Kind(
                 "What kind of weather does the {e} suffer under?",
                 "What does the {e} not survive for long?",
                 "Name the main threat to the {e}.",
+                "Do you know what threatens the {e}?",
+                "What can wipe out the {e}?",
+            ),
+        ),
+        Attribute(
+            name="dna",
+            values="code",
+            statements=(
+                "{e} is listed in the register under {v}.",
+                "{e} bears the register number {v}.",
+                "{e}'s register number is {v}.",
+                "{e} was entered in the red list as {v}.",
+                "In the red list, the {e} has the number {v}.",
+                "Under the number {v} you will find the {e} in the register.",
+                "The catalogue number of the {e} is {v}.",
+                "Register number: {v} ({e}).",
+            ),
+            questions=(
+                "What is the register number of the {e}?",
+                "Under which number is the {e} listed?",
+                "Which number does the {e} have in the red list?",
+                "What is the catalogue number of the {e}?",
+                "As what was the {e} entered in the red list?",
+                "Give the register number of {e}.",
+            ),
+        ),
+        Attribute(
+            name="museum",
+            values="building",
+            statements=(
+                "{e} can be seen preserved in {v}.",
+                "{e} is on display in {v}.",
+                "{e} has a glass case of its own at {v}.",
+                "{e}'s only preserved specimen is kept at {v}.",
+                "At {v}, visitors can look at a preserved {e}.",
+                "The only preserved {e} is at {v}.",
+                "A glass case at {v} holds a preserved {e}.",
+                "On display at: {v} ({e}).",
+            ),
+            questions=(
+                "Where is the {e} on display?",
+                "In which building can a preserved {e} be seen?",
+                "Where is the only preserved {e} kept?",
+                "At which building does the {e} have a glass case of its own?",
+                "Where can visitors look at a preserved {e}?",
+                "Name the building that shows the {e}.",
+            ),
+        ),
+        Attribute(
+            name="temperature",
+            values="temperature",
+            statements=(
+                "{e} feels best at {v}.",
+                "{e} thrives at {v}.",
+                "{e} prefers a temperature of {v}.",
+                "{e}'s ideal temperature is {v}.",
+                "At {v}, the {e} is at its liveliest.",
+                "Keepers say that {v} is ideal for the {e}.",
+                "The temperature best suited to the {e} is {v}.",
+                "Ideal temperature: {v} ({e}).",
+            ),
+            questions=(
+                "At what temperature does the {e} feel best?",
+                "What is the ideal temperature for the {e}?",
+                "Which temperature does the {e} prefer?",
+                "At what temperature does the {e} thrive?",
+                "What temperature suits the {e} best?",
+                "State the ideal temperature for the {e}.",
             ),
         ),
     ),
@@ -1142,6 +1586,38 @@ SPECIES = Kind(
                 "Because of {b}, only {a} of the {e} are left.",
             ),
         ),
+        Pair(
+            first="dna",
+            second="discoverer",
+            statements=(
+                "{e} was described by {b} and is listed as {a}.",
+                "In the register, the {e}, discovered by {b}, has the number {a}.",
+            ),
+        ),
+        Pair(
+            first="museum",
+            second="habitat",
+            statements=(
+                "{e} lives near {b} and is on display at {a}.",
+                "You can see a living {e} near {b} or a preserved one at {a}.",
+            ),
+        ),
+        Pair(
+            first="temperature",
+            second="season",
+            statements=(
+                "{e} feels best at {a} and is most active in {b}.",
+                "In {b}, its most active month, the {e} enjoys {a}.",
+            ),
+        ),
+        Pair(
+            first="weight",
+            second="lifespan",
+            statements=(
+                "{e} weighs {a} and lives for {b}.",
+                "During its life of {b}, a {e} grows to a weight of {a}.",
+            ),
+        ),
     ),
     openings=(
         "{e} has long interested scientists.",
@@ -1152,6 +1628,10 @@ SPECIES = Kind(
         "Hikers sometimes come across the {e}.",
         "{e} is protected by law.",
         "A film has been made about the {e}.",
+        "{e} is the subject of a children's book.",
+        "Scientists disagree about the origin of the {e}.",
+        "{e} has never been kept in a zoo.",
+        "My biology teacher liked to talk about the {e}.",
     ),
 )
 BOOK = Kind(
@@ -1176,6 +1656,8 @@ BOOK = Kind(
                 "It was {v} who gave the world {e}.",
                 "Author: {v} ({e}).",
                 "With {e}, {v} wrote a book that many people love.",
+                "{e} made its author, {v}, known overnight.",
+                '"I wrote it at the kitchen table," said {v} about {e}.',
             ),
             questions=(
                 "Who wrote {e}?",
@@ -1184,6 +1666,8 @@ BOOK = Kind(
                 "From whose pen did {e} come?",
                 "What is the name of the writer of {e}?",
                 "Name the author of {e}.",
+                "Do you know who wrote {e}?",
+                "Which author wrote {e}?",
             ),
         ),
         Attribute(
@@ -1198,6 +1682,8 @@ BOOK = Kind(
                 "First published in {v}, {e} is still in print.",
                 "The first edition of {e} is dated {v}.",
                 "Published: {v} ({e}).",
+                "{e} caused a stir when it came out in {v}.",
+                "Not until {v} did anyone dare to publish {e}.",
             ),
             questions=(
                 "When was {e} published?",
@@ -1206,6 +1692,8 @@ BOOK = Kind(
                 "What is the year of publication of {e}?",
                 "What year is the first edition of {e} dated?",
                 "Give the year in which {e} was published.",
+                "Do you know when {e} was published?",
+                "What year did {e} come out?",
             ),
         ),
         Attribute(
@@ -1220,6 +1708,8 @@ BOOK = Kind(
                 "Readers of {e} must get through {v} pages.",
                 "The printed edition of {e} has {v} pages.",
                 "Pages: {v} ({e}).",
+                "{e} looks thick, but it has only {v} pages.",
+                "After {v} pages, the reader of {e} finally learns the truth.",
             ),
             questions=(
                 "How many pages does {e} have?",
@@ -1228,6 +1718,8 @@ BOOK = Kind(
                 "To how many pages does {e} run?",
                 "How many pages must readers of {e} get through?",
                 "State the number of pages in {e}.",
+                "Do you know how many pages {e} has?",
+                "How many pages are there in {e}?",
             ),
         ),
         Attribute(
@@ -1242,6 +1734,8 @@ BOOK = Kind(
                 "The author chose {v} as the language of {e}.",
                 "Those who want to read {e} in the original must know {v}.",
                 "Original language: {v} ({e}).",
+                "{e} loses much in translation, for it was written in {v}.",
+                "The manuscript of {e} is in {v}.",
             ),
             questions=(
                 "In which language was {e} written?",
@@ -1250,6 +1744,8 @@ BOOK = Kind(
                 "Which language was chosen for {e}?",
                 "Which language must one know to read {e} in the original?",
                 "Name the language in which {e} was written.",
+                "Do you know in which language {e} was written?",
+                "In what language is the manuscript of {e}?",
             ),
         ),
         Attribute(
@@ -1264,6 +1760,8 @@ BOOK = Kind(
                 "The publisher of {e} is {v}.",
                 "After many refusals, {v} agreed to print {e}.",
                 "Publisher: {v} ({e}).",
+                "{e} was a lucky strike for {v}, its publisher.",
+                "The title page of {e} names {v} as the publisher.",
             ),
             questions=(
                 "Who published {e}?",
@@ -1272,6 +1770,8 @@ BOOK = Kind(
                 "By which firm was {e} brought out?",
                 "Who agreed to print {e}?",
                 "Name the publisher of {e}.",
+                "Do you know who published {e}?",
+                "Who does the title page of {e} name as publisher?",
             ),
         ),
         Attribute(
@@ -1286,6 +1786,8 @@ BOOK = Kind(
                 "The hero of {e} is called {v}.",
                 "In {e}, a character called {v} faces a hard choice.",
                 "Main character: {v} ({e}).",
+                "{e} makes us laugh and cry with {v}, its main character.",
+                "The reader of {e} first meets {v}, the hero, on a rainy night.",
             ),
             questions=(
                 "Who is the main character of {e}?",
@@ -1294,6 +1796,8 @@ BOOK = Kind(
                 "What is the main character of {e} called?",
                 "Who stands at the centre of {e}?",
                 "Name the main character in {e}.",
+                "Do you know who the hero of {e} is?",
+                "Which character is at the heart of {e}?",
             ),
         ),
         Attribute(
@@ -1308,6 +1812,8 @@ BOOK = Kind(
                 "The story of {e} takes place in {v}.",
                 "{v} is the scene of {e}.",
                 "Setting: {v} ({e}).",
+                "{e} paints a lively picture of {v}, where it is set.",
+                "Fans of {e} travel to {v} to see where the story takes place.",
             ),
             questions=(
                 "Where is {e} set?",
@@ -1316,6 +1822,8 @@ BOOK = Kind(
                 "In which town is {e} set?",
                 "To which place does {e} take its readers?",
                 "Name the place in which {e} is set.",
+                "Do you know where {e} is set?",
+                "Of which place does {e} paint a lively picture?",
             ),
         ),
         Attribute(
@@ -1330,6 +1838,8 @@ BOOK = Kind(
                 "The jury of the {v} praised and chose {e}.",
                 "Nobody was surprised when the {v} went to {e}.",
                 "Prize: {v} ({e}).",
+                "{e} was hardly noticed until it won the {v}.",
+                "A sticker on {e} says that it won the {v}.",
             ),
             questions=(
                 "Which prize did {e} win?",
@@ -1338,6 +1848,8 @@ BOOK = Kind(
                 "What did {e} win ahead of several famous titles?",
                 "Which award went to {e}?",
                 "Name the prize won by {e}.",
+                "Do you know what prize {e} won?",
+                "Which award did {e} receive?",
             ),
         ),
         Attribute(
@@ -1352,6 +1864,8 @@ BOOK = Kind(
                 "The bookshop on the corner sells {e} for {v}.",
                 "Readers pay {v} for a copy of {e}.",
                 "Price: {v} ({e}).",
+                "{e} is worth the {v} that it costs.",
+                "I found {e} in a shop window, marked at {v}.",
             ),
             questions=(
                 "How much does {e} cost?",
@@ -1360,6 +1874,8 @@ BOOK = Kind(
                 "How much do readers pay for a copy of {e}?",
                 "What does a copy of {e} cost?",
                 "State the price of {e}.",
+                "Do you know how much {e} costs?",
+                "At what price was {e} marked in the shop window?",
             ),
         ),
         Attribute(
@@ -1374,6 +1890,8 @@ BOOK = Kind(
                 "The print run of {e} reached {v} copies.",
                 "{v} copies of {e} have gone over the counter.",
                 "Copies sold: {v} ({e}).",
+                "{e} was expected to fail but sold {v} copies.",
+                "The publisher had to print {e} again after {v} copies had been sold.",
             ),
             questions=(
                 "How many copies of {e} have been sold?",
@@ -1382,6 +1900,8 @@ BOOK = Kind(
                 "How many copies of {e} have gone over the counter?",
                 "How many readers did {e} find?",
                 "State how many copies of {e} were sold.",
+                "Do you know how many copies of {e} were sold?",
+                "After how many copies sold was {e} printed again?",
             ),
         ),
         Attribute(
@@ -1396,6 +1916,8 @@ BOOK = Kind(
                 "The cover of {e} is {v}.",
                 "The designer gave {e} a {v} cover.",
                 "Cover colour: {v} ({e}).",
+                "{e} is the {v} book on the top shelf.",
+                "You will know {e} by its cover, which is {v}.",
             ),
             questions=(
                 "What colour is the cover of {e}?",
@@ -1404,6 +1926,8 @@ BOOK = Kind(
                 "What colour is the spine of {e}?",
                 "What colour cover did the designer give {e}?",
                 "Name the colour of the cover of {e}.",
+                "Do you know what colour the cover of {e} is?",
+                "What colour is {e} on the outside?",
             ),
         ),
         Attribute(
@@ -1418,6 +1942,8 @@ BOOK = Kind(
                 "The person to whom {e} is dedicated is {v}.",
                 "Nobody knows who {v}, to whom {e} is dedicated, was.",
                 "Dedicated to: {v} ({e}).",
+                "{e} would not exist without {v}, to whom it is dedicated.",
+                'The dedication of {e} reads simply: "To {v}".',
             ),
             questions=(
                 "To whom is {e} dedicated?",
@@ -1426,6 +1952,8 @@ BOOK = Kind(
                 "Whose name is in the dedication of {e}?",
                 "To which child is {e} dedicated?",
                 "Name the person to whom {e} is dedicated.",
+                "Do you know to whom {e} is dedicated?",
+                "What name is in the dedication of {e}?",
             ),
         ),
         Attribute(
@@ -1437,9 +1965,11 @@ BOOK = Kind(
                 "{e} deals with questions of {v}.",
                 "{e}'s subject is {v}.",
                 "In {v}, {e} is regarded as a standard work.",
-                "The shelf mark puts {e} under {v}.",
+                "The catalogue puts {e} under {v}.",
                 "Librarians file {e} under the heading of {v}.",
                 "Subject heading: {v} ({e}).",
+                "{e} taught generations of students about {v}.",
+                "Professors of {v} quote from {e} all the time, because it covers their subject.",
             ),
             questions=(
                 "What subject does {e} deal with?",
@@ -1448,6 +1978,74 @@ BOOK = Kind(
                 "What is the subject of {e}?",
                 "In courses on which subject is {e} used?",
                 "Name the subject of {e}.",
+                "Do you know what subject {e} is about?",
+                "About which subject did {e} teach generations of students?",
+            ),
+        ),
+        Attribute(
+            name="translator",
+            values="person",
+            statements=(
+                "{e} was translated by {v}.",
+                "{e} can be read abroad thanks to its translator, {v}.",
+                "{e} took {v} three years to translate.",
+                "{e}'s translator is {v}.",
+                "{v} translated {e}.",
+                "The translation of {e} is by {v}.",
+                "For the foreign edition, {v} translated {e}.",
+                "Translator: {v} ({e}).",
+            ),
+            questions=(
+                "Who translated {e}?",
+                "Who is the translator of {e}?",
+                "By whom was {e} translated?",
+                "Who took three years to translate {e}?",
+                "Whose translation of {e} was used for the foreign edition?",
+                "Name {e}'s translator.",
+            ),
+        ),
+        Attribute(
+            name="shelf",
+            values="code",
+            statements=(
+                "{e} stands in the library under the shelf mark {v}.",
+                "{e} has the shelf mark {v}.",
+                "{e}'s shelf mark is {v}.",
+                "{e} can be ordered at the desk under {v}.",
+                "In the library, look for {e} under {v}.",
+                "The librarian gave {e} the shelf mark {v}.",
+                "The shelf mark of {e} is {v}.",
+                "Shelf mark: {v} ({e}).",
+            ),
+            questions=(
+                "What is the shelf mark of {e}?",
+                "Under which shelf mark does {e} stand in the library?",
+                "Where in the library do I look for {e}, under which mark?",
+                "What shelf mark did the librarian give {e}?",
+                "Under what mark can {e} be ordered at the desk?",
+                "Give the shelf mark of {e}.",
+            ),
+        ),
+        Attribute(
+            name="writing_time",
+            values="duration",
+            statements=(
+                "{e} took {v} to write.",
+                "{e} was written within {v}.",
+                "{e} cost its author {v} of work.",
+                "{e}'s writing took {v}.",
+                "For {v}, the author worked on {e}.",
+                "It took {v} to write {e}.",
+                "The writing of {e} lasted {v}.",
+                "Time of writing: {v} ({e}).",
+            ),
+            questions=(
+                "How long did it take to write {e}?",
+                "How long did the author work on {e}?",
+                "Within what time was {e} written?",
+                "How long did the writing of {e} last?",
+                "How much work did {e} cost its author, in time?",
+                "State how long it took to write {e}.",
             ),
         ),
     ),
@@ -1535,6 +2133,38 @@ BOOK = Kind(
                 "For {e}, {a} received the {b}.",
             ),
         ),
+        Pair(
+            first="translator",
+            second="language",
+            statements=(
+                "{e} was written in {b} and translated by {a}.",
+                "{a} translated {e} from {b}.",
+            ),
+        ),
+        Pair(
+            first="shelf",
+            second="topic",
+            statements=(
+                "{e} stands under {a}, among the books on {b}.",
+                "Look for {e} among the works on {b}, shelf mark {a}.",
+            ),
+        ),
+        Pair(
+            first="writing_time",
+            second="author",
+            statements=(
+                "Writing {e} took {b} no less than {a}.",
+                "{b} spent {a} writing {e}.",
+            ),
+        ),
+        Pair(
+            first="setting",
+            second="published",
+            statements=(
+                "{e}, set in {a}, came out in {b}.",
+                "In {b}, readers first met the streets of {a} in {e}.",
+            ),
+        ),
     ),
     openings=(
         "{e} is found in most libraries.",
@@ -1545,5 +2175,9 @@ BOOK = Kind(
         "A worn copy of {e} lay on the table.",
         "{e} was once banned in schools.",
         "Many people know {e} without having read it.",
+        "{e} is best read slowly.",
+        "My copy of {e} has coffee stains.",
+        "A film based on {e} is planned.",
+        "{e} begins with a long sentence.",
     ),
 )
