@@ -1,0 +1,150 @@
+"""Keeps what is derived, index and key-values, in step with the records: after a commit, after a crash, after damage.
+
+One way for all of them: read the log of changes after the seq that a thing is current to, and apply it. Every method
+runs under the shard's writer lock, or before the shard is shared.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .environment import Transaction
+from .errors import Corrupted, Memory3Error
+from .index import VectorIndex
+from .key_values import KeyValues
+from .limits import CHANGES_KEPT, SNAPSHOT_CHANGES_MIN
+from .records import Records
+from .seal import Damaged
+from .snapshot import read_snapshot, write_snapshot
+
+_SNAPSHOT_SHARE = 4
+_BATCH = 10_000
+
+_log = logging.getLogger(__name__)
+
+
+class Derived:
+    """The index and the key-values of one shard, with the file that saves the index."""
+
+    def __init__(self, records: Records, key_values: KeyValues, snapshot_path: Path) -> None:
+        self.index = VectorIndex(records.identity.dimension)
+        self._records = records
+        self._key_values = key_values
+        self._snapshot_path = snapshot_path
+        self._saved_at = -1
+
+    def load(self) -> None:
+        """Take the saved index if it is whole and ours, and bring everything up to date."""
+        try:
+            snapshot = read_snapshot(self._snapshot_path)
+            identity = self._records.identity
+            if (snapshot.shard_id, snapshot.dimension) != (identity.id, identity.dimension):
+                raise Corrupted("the index snapshot is another shard's")
+            self.index = VectorIndex.load(snapshot)
+            self._saved_at = snapshot.seq
+        except Corrupted as error:
+            _log.warning("the index is built again from the vectors of %s: %s", self._records.environment.path, error)
+            self._rebuild()
+        self.catch_up()
+        self._sweep_beyond()
+
+    def catch_up(self) -> None:
+        """Apply to index and key-values what the records hold beyond them."""
+        self._catch_up_index()
+        try:
+            self._catch_up_key_values()
+        except Memory3Error as error:
+            # The records have forgotten these memories, so their key-values are not served; removal is tried again.
+            _log.warning("key-values of forgotten memories could not be removed yet: %s", error)
+
+    def save_if_due(self) -> None:
+        """Save the index when enough has changed; a failure costs time at the next start, so it is only logged."""
+        changed = self.index.position - self._saved_at
+        if changed >= max(SNAPSHOT_CHANGES_MIN, self.index.count // _SNAPSHOT_SHARE):
+            self.try_save()
+
+    def try_save(self) -> None:
+        try:
+            self.save()
+        except Memory3Error as error:
+            _log.warning("the index could not be saved: %s", error)
+
+    def save(self) -> None:
+        """Save the index aside and trim the changes that nobody needs any more.
+
+        Raises:
+            ResourceExhausted: the disk is full; the last saved index stands.
+        """
+        if self._saved_at == self.index.position:
+            return
+        write_snapshot(self._snapshot_path, self.index.snapshot(self._records.identity.id))
+        self._saved_at = self.index.position
+        self._key_values.checkpoint()
+        self._trim()
+
+    def quarantine(self, damages: Iterable[Damaged]) -> None:
+        """Mark damaged records, so that they are counted until they are replaced."""
+        damages = list(damages)
+        if not damages:
+            return
+        try:
+            with self._records.environment.writing() as txn:
+                known = [not self._records.quarantine.mark(txn, damage) for damage in damages]
+        except Memory3Error as error:
+            # The caller is about to hear of the damage itself; that the mark failed must not hide it.
+            _log.error("damage could not be marked: %s", error)
+            known = [False] * len(damages)
+        for damage, is_known in zip(damages, known, strict=True):
+            if not is_known:
+                _log.error("%s: %s", self._records.environment.path, damage)
+
+    def _catch_up_index(self) -> None:
+        with self._records.environment.reading() as txn:
+            changes = self._records.changes_after(txn, self.index.position)
+            if changes is not None:
+                seqs, vectors, damages = self._records.matrix(txn, changes.written)
+        if changes is None:
+            self._rebuild()
+        else:
+            self.index.apply(changes.position, changes.forgotten, seqs, vectors)
+            self.quarantine(damages)
+
+    def _rebuild(self) -> None:
+        damages: list[Damaged] = []
+        with self._records.environment.reading() as txn:
+            self.index.rebuild(self._records.position(txn), self._batches(txn, damages))
+        self._saved_at = -1
+        self.quarantine(damages)
+
+    def _batches(self, txn: Transaction, damages: list[Damaged]) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
+        seqs = self._records.seqs(txn)
+        while batch := list(islice(seqs, _BATCH)):
+            found, vectors, damaged = self._records.matrix(txn, batch)
+            damages += damaged
+            yield found, vectors
+
+    def _catch_up_key_values(self) -> None:
+        with self._records.environment.reading() as txn:
+            changes = self._records.changes_after(txn, self._key_values.applied)
+            if changes is None:
+                self._sweep(txn)
+            else:
+                self._key_values.forget(changes.forgotten, changes.position)
+
+    def _sweep_beyond(self) -> None:
+        # Records restored from an older copy give seqs again that key-values of the newer ones still stand under.
+        with self._records.environment.reading() as txn:
+            if self._key_values.last_seq() > self._records.position(txn):
+                self._sweep(txn)
+
+    def _sweep(self, txn: Transaction) -> None:
+        self._key_values.sweep(lambda seq: self._records.is_live(txn, seq), self._records.position(txn))
+
+    def _trim(self) -> None:
+        with self._records.environment.writing() as txn:
+            seen = min(self._saved_at, self._key_values.applied)
+            self._records.trim_changes(txn, min(seen, self._records.position(txn) - CHANGES_KEPT))

@@ -1,0 +1,214 @@
+"""The data directory: one process at a time, its collections, and the version of its format."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from .catalog import Catalog, read_catalog, write_catalog
+from .collection import Collection
+from .durable import TEMPORARY, disk_errors, make_directory, write_file
+from .errors import AlreadyExists, Corrupted, FailedPrecondition, NotFound, Unavailable
+from .format import FORMAT, check_format
+from .lock_file import DirectoryLock
+from .types import CollectionInfo
+from .validation import check_collection, check_collection_name
+
+_MAGIC = "memory3 data directory"
+_FORMAT = "format.json"
+_CATALOG = "catalog.json"
+_COLLECTIONS = "collections"
+_LOCK = "lock"
+
+
+class DataDirectory:
+    """A data directory, open and locked. Collections are opened when first asked for."""
+
+    def __init__(self, path: Path, lock: DirectoryLock, catalog: Catalog) -> None:
+        self.path = path
+        self._lock_file = lock
+        self._catalog = catalog
+        self._open: dict[str, Collection] = {}
+        self._mutex = threading.RLock()
+        self._closed = False
+
+    @classmethod
+    def open(cls, path: str | Path) -> "DataDirectory":
+        """Open a data directory, or make one where there is nothing.
+
+        Raises:
+            DirectoryInUse: another opener has it; names the address where it is served.
+            UnsupportedFormat: it was written in another format version.
+            FailedPrecondition: there are other things in it.
+            Corrupted: its catalog is damaged.
+        """
+        path = Path(path).absolute()
+        _check_ours(path)
+        make_directory(path)
+        lock = DirectoryLock(path)
+        try:
+            directory = cls(path, lock, _catalog(path))
+            directory._sweep()
+            return directory
+        except BaseException:
+            lock.release()
+            raise
+
+    def publish(self, address: str) -> None:
+        """Tell later openers that this directory is served at `address` ("host:port")."""
+        with self._using():
+            self._lock_file.publish(address)
+
+    def collections(self) -> list[CollectionInfo]:
+        """Return the settings of every collection, by name."""
+        with self._using():
+            return sorted((info for info, _ in self._catalog.collections.values()), key=lambda info: info.name)
+
+    def collection(self, name: str) -> Collection:
+        """Return a collection, which belongs to the directory: closing the directory closes it.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
+        with self._using():
+            if name not in self._open:
+                info, number = self._entry(name)
+                self._open[name] = Collection.open(self._directory(number), info)
+            return self._open[name]
+
+    def create_collection(self, name: str, embedder: str, dimension: int) -> Collection:
+        """Make a collection, or return the one that has this name and these settings.
+
+        Raises:
+            AlreadyExists: one of this name has other settings.
+            InvalidArgument: the name or a setting is not valid.
+        """
+        info = CollectionInfo(name, embedder, dimension)
+        check_collection(info)
+        with self._using():
+            if name in self._catalog.collections:
+                self._check_same(info)
+                return self.collection(name)
+            # Files first, catalog second: a crash in between leaves files that nobody names, swept at the next open.
+            path = self._directory(self._catalog.next_directory)
+            shutil.rmtree(path, ignore_errors=True)
+            make_directory(path)
+            collection = Collection.create(path, info)
+            try:
+                self._write(self._catalog.with_collection(info))
+            except BaseException:
+                collection.close(save=False)
+                raise
+            self._open[name] = collection
+            return collection
+
+    def drop_collection(self, name: str) -> None:
+        """Forget a collection with everything in it; calls under way on it end first, later ones are Unavailable.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
+        with self._using():
+            _, number = self._entry(name)
+            # Catalog first, files second: a crash in between leaves files that nobody names.
+            self._write(self._catalog.without(name))
+            collection = self._open.pop(name, None)
+            if collection is not None:
+                collection.close(save=False)
+            shutil.rmtree(self._directory(number), ignore_errors=True)
+
+    def close(self) -> None:
+        """Close every collection and let go of the directory."""
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+            for collection in self._open.values():
+                collection.close()
+            self._lock_file.release()
+
+    def __enter__(self) -> "DataDirectory":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        with self._mutex:
+            if self._closed:
+                raise Unavailable(f"data directory {self.path} is closed")
+            yield
+
+    def _entry(self, name: str) -> tuple[CollectionInfo, int]:
+        check_collection_name(name)
+        if name not in self._catalog.collections:
+            raise NotFound(f"there is no collection {name!r}; create it first")
+        return self._catalog.collections[name]
+
+    def _check_same(self, info: CollectionInfo) -> None:
+        found, _ = self._entry(info.name)
+        if found != info:
+            raise AlreadyExists(
+                f"collection {info.name!r} has embedder {found.embedder!r} and dimension {found.dimension}, "
+                f"asked for are {info.embedder!r} and {info.dimension}; choose another name or drop it first"
+            )
+
+    def _directory(self, number: int) -> Path:
+        return self.path / _COLLECTIONS / f"{number:08}"
+
+    def _write(self, catalog: Catalog) -> None:
+        write_catalog(self.path / _CATALOG, catalog)
+        self._catalog = catalog
+
+    def _sweep(self) -> None:
+        """Remove what crashes left: half-written files, and collections that the catalog does not name."""
+        for temporary in self.path.rglob(f"*{TEMPORARY}"):
+            temporary.unlink(missing_ok=True)
+        named = {self._directory(number) for _, number in self._catalog.collections.values()}
+        if (self.path / _COLLECTIONS).is_dir():
+            for found in (self.path / _COLLECTIONS).iterdir():
+                if found not in named:
+                    shutil.rmtree(found, ignore_errors=True)
+
+
+def _check_ours(path: Path) -> None:
+    """Refuse a directory of something else before anything is written into it, the lock included."""
+    if not path.exists() or (path / _FORMAT).exists():
+        return
+    if not path.is_dir():
+        raise FailedPrecondition(f"{path} is not a directory")
+    strangers = [entry.name for entry in path.iterdir() if entry.name != _LOCK and entry.suffix != TEMPORARY]
+    if strangers:
+        raise FailedPrecondition(
+            f"{path} is not a Memory3 data directory: it holds {sorted(strangers)[0]!r} and no {_FORMAT}; "
+            "choose an empty directory"
+        )
+
+
+def _catalog(path: Path) -> Catalog:
+    """Read the catalog of a locked directory, after its format; a new directory gets both."""
+    if not (path / _FORMAT).exists():
+        write_file(path / _FORMAT, json.dumps({"magic": _MAGIC, "format": FORMAT}).encode())
+    _check_format(path / _FORMAT)
+    # The catalog is written before the first collection: without both, this directory has never been used.
+    if not (path / _CATALOG).exists() and not (path / _COLLECTIONS).exists():
+        write_catalog(path / _CATALOG, Catalog(1, {}))
+    return read_catalog(path / _CATALOG)
+
+
+def _check_format(path: Path) -> None:
+    with disk_errors(f"reading {path}"):
+        data = path.read_bytes()
+    try:
+        fields = json.loads(data)
+        if fields["magic"] != _MAGIC:
+            raise FailedPrecondition(f"{path} belongs to something else: its magic is {fields['magic']!r}")
+        check_format(fields, str(path.parent))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corrupted(f"{path} cannot be read: {error}; restore it from a copy") from error

@@ -1,0 +1,74 @@
+"""Files that are whole or absent, whatever happens in between."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import Memory3Error, ResourceExhausted, Unavailable
+
+TEMPORARY = ".tmp"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def disk_error(error: OSError, doing: str) -> Memory3Error:
+    """Say in our words what the operating system refused."""
+    if error.errno in _FULL:
+        return ResourceExhausted(f"the disk is full: {doing}: {error.strerror}; free some space and try again")
+    return Unavailable(f"{doing}: {error}")
+
+
+@contextmanager
+def disk_errors(doing: str) -> Iterator[None]:
+    """Raise ResourceExhausted when the disk is full, and Unavailable for other refusals of the operating system."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, doing) from error
+
+
+def write_file(path: Path, *pieces: bytes | memoryview) -> None:
+    """Replace `path` by these bytes, durably: a crash leaves the old file or the new one.
+
+    Raises:
+        ResourceExhausted: the disk is full; the old file stands.
+    """
+    temporary = path.with_name(path.name + TEMPORARY)
+    with disk_errors(f"writing {path}"):
+        try:
+            with open(temporary, "wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory that survives a power failure."""
+    with disk_errors(f"creating {path}"):
+        path.mkdir(parents=True, exist_ok=True)
+        sync_directory(path)
+        sync_directory(path.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there, so that it does not come back after a power failure."""
+    with disk_errors(f"removing {path}"):
+        if path.exists():
+            path.unlink()
+            sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable: a rename is not, until then."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

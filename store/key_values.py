@@ -1,0 +1,227 @@
+"""Key-values of memories, for each model fingerprint, in an LMDB environment of their own; derived, never the truth.
+
+Nothing here knows whether a memory is live: the shard asks the records first, and holds its lock around every write.
+"""
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .environment import DATA_FILE, Environment, Transaction, WriteTransaction
+from .errors import Corrupted, FailedPrecondition, InvalidArgument, ResourceExhausted
+from .format import (
+    FingerprintRecord,
+    Identity,
+    decode_fingerprint,
+    decode_u32,
+    decode_u64,
+    decode_value_key,
+    encode_fingerprint,
+    encode_u32,
+    encode_u64,
+    encode_value_key,
+)
+from .identity import IDENTITY, identity_table, read_identity
+from .limits import FINGERPRINTS_MAX
+from .quarantine import Quarantine
+from .seal import Damaged
+
+MAGIC = "memory3 key-values"
+_APPLIED = b"applied"
+_NEXT = b"next_fingerprint"
+
+_log = logging.getLogger(__name__)
+
+
+class KeyValues:
+    """The tables of the `kv` environment. `applied` is the seq up to which forgotten memories are gone from it."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.numbers = environment.table("meta", encode_u64, decode_u64)
+        self.counters = environment.table("meta", encode_u32, decode_u32)
+        self.fingerprints = environment.table("fingerprints", encode_fingerprint, decode_fingerprint)
+        self.values = environment.table("values", bytes, bytes)
+        self.quarantine = Quarantine(environment)
+        self.applied = 0
+
+    @classmethod
+    def create(cls, path: Path, records: Identity) -> "KeyValues":
+        """Make an empty environment for the shard that `records` identifies."""
+        environment = Environment.create(path, durable=False)
+        key_values = cls(environment)
+        identities = identity_table(environment)
+        with environment.writing() as txn:
+            identities.put(txn, IDENTITY, replace(records, magic=MAGIC))
+            key_values.numbers.put(txn, _APPLIED, 0)
+            key_values.counters.put(txn, _NEXT, 1)
+        return key_values
+
+    @classmethod
+    def open(cls, path: Path, records: Identity) -> "KeyValues":
+        """Open what `create` made; what is damaged or missing is made anew, empty, because models can write it again.
+
+        Raises:
+            FailedPrecondition: these are whole key-values of another shard.
+            UnsupportedFormat: they were written in another format version.
+        """
+        try:
+            return cls._open(path, records)
+        except Corrupted as error:
+            _log.error("key-values at %s are damaged and will be written again: %s", path, error)
+            shutil.rmtree(path, ignore_errors=True)
+            return cls.create(path, records)
+
+    @classmethod
+    def _open(cls, path: Path, records: Identity) -> "KeyValues":
+        if not (path / DATA_FILE).is_file():
+            raise Corrupted(f"{path / DATA_FILE} is missing")
+        environment = Environment(path, durable=False)
+        try:
+            identity = read_identity(environment, MAGIC)
+            if identity.id != records.id:
+                raise FailedPrecondition(f"{path} holds the key-values of another shard; move them away to go on")
+            key_values = cls(environment)
+            key_values._verify()
+            return key_values
+        except BaseException:
+            environment.close()
+            raise
+
+    def _verify(self) -> None:
+        with self.environment.reading() as txn:
+            applied = self.numbers.get(txn, _APPLIED)
+            if applied is None or self.counters.get(txn, _NEXT) is None:
+                raise Corrupted("a counter is missing")
+            for _ in self.by_fingerprint(txn):
+                pass
+            self.applied = applied
+
+    def by_fingerprint(self, txn: Transaction) -> Iterator[tuple[str, FingerprintRecord]]:
+        """Yield each model fingerprint with its record."""
+        for key, record in self.fingerprints.items(txn):
+            if isinstance(record, Damaged):
+                raise record
+            yield key.decode(), record
+
+    def put(self, fingerprint: bytes, items: Sequence[tuple[int, bytes]]) -> None:
+        """Store key-values of live memories in one transaction, replacing those that stand.
+
+        Raises:
+            InvalidArgument: a size differs from that of the fingerprint's other key-values; none were stored.
+        """
+        with self.environment.writing() as txn:
+            record = self.fingerprints.get(txn, fingerprint) or self._new_fingerprint(txn, len(items[0][1]))
+            added = 0
+            for seq, value in items:
+                if len(value) != record.value_bytes:
+                    raise InvalidArgument(
+                        f"key-values of seq {seq} have {len(value)} bytes, "
+                        f"those of fingerprint {fingerprint.decode()!r} have {record.value_bytes}"
+                    )
+                key = encode_value_key(record.number, seq)
+                added += not self.values.exists(txn, key)
+                self.values.put(txn, key, value)
+                self.quarantine.clear(txn, self.values.name, key)
+            self.fingerprints.put(txn, fingerprint, replace(record, count=record.count + added))
+
+    def fetch(
+        self, fingerprint: bytes, seqs: Sequence[int], live: Sequence[bool]
+    ) -> tuple[list[bytes | None], list[Damaged]]:
+        """Return the key-values of those seqs that are live, None where there are none, and those that are damaged."""
+        values: list[bytes | None] = [None] * len(seqs)
+        damages: list[Damaged] = []
+        with self.environment.reading() as txn:
+            record = self.fingerprints.get(txn, fingerprint)
+            for place, seq in enumerate(seqs):
+                try:
+                    if record is not None and live[place]:
+                        values[place] = self.values.get(txn, encode_value_key(record.number, seq))
+                except Damaged as damage:
+                    damages.append(damage)
+        return values, damages
+
+    def is_warm(self, txn: Transaction, fingerprint: bytes | None) -> Callable[[int], bool]:
+        """Return a function that says whether key-values of this fingerprint stand for a seq."""
+        record = self.fingerprints.get(txn, fingerprint) if fingerprint else None
+        if record is None:
+            return lambda seq: False
+        number = record.number
+        return lambda seq: self.values.exists(txn, encode_value_key(number, seq))
+
+    def forget(self, forgotten: Iterable[range], applied: int) -> None:
+        """Remove the key-values of these seqs, of which the last was forgotten at seq `applied`."""
+        with self.environment.reading() as txn:
+            records = [record for _, record in self.by_fingerprint(txn)]
+            keys = [encode_value_key(record.number, seq) for record in records for seqs in forgotten for seq in seqs]
+            marks = self.quarantine.count(txn)
+            dead = [
+                key
+                for key in keys
+                if self.values.exists(txn, key) or (marks and self.quarantine.holds(txn, self.values.name, key))
+            ]
+        if dead:
+            self._remove(dead, applied)
+        self.applied = applied
+
+    def sweep(self, is_live: Callable[[int], bool], applied: int) -> None:
+        """Remove the key-values of every memory that is not live, as of seq `applied`."""
+        with self.environment.reading() as txn:
+            dead = [key for key in self.values.keys(txn) if not is_live(decode_value_key(key)[1])]
+        if dead:
+            self._remove(dead, applied)
+        self.applied = applied
+
+    def last_seq(self) -> int:
+        """Return the greatest seq that key-values stand under, 0 when there are none."""
+        with self.environment.reading() as txn:
+            return max((decode_value_key(key)[1] for key in self._last_keys(txn)), default=0)
+
+    def checkpoint(self) -> None:
+        """Make `applied` durable, so that the changes up to it may be trimmed."""
+        with self.environment.writing() as txn:
+            self.numbers.put(txn, _APPLIED, self.applied)
+
+    def expel(self, damages: Iterable[Damaged]) -> None:
+        """Remove key-values that are damaged still, and mark them: they read as cold and can be written again."""
+        with self.environment.writing() as txn:
+            for damage in damages:
+                try:
+                    self.values.get(txn, damage.key)
+                except Damaged:
+                    self.quarantine.mark(txn, damage)
+                    self._delete(txn, [damage.key])
+
+    def _last_keys(self, txn: Transaction) -> Iterator[bytes]:
+        for _, record in self.by_fingerprint(txn):
+            key = self.values.last_key(txn, before=encode_value_key(record.number + 1, 0))
+            if key is not None:
+                yield key
+
+    def _remove(self, keys: Sequence[bytes], applied: int) -> None:
+        with self.environment.writing() as txn:
+            self._delete(txn, keys)
+            for key in keys:
+                self.quarantine.clear(txn, self.values.name, key)
+            self.numbers.put(txn, _APPLIED, applied)
+
+    def _delete(self, txn: WriteTransaction, keys: Sequence[bytes]) -> None:
+        removed = Counter(decode_value_key(key)[0] for key in keys if self.values.delete(txn, key))
+        for fingerprint, record in list(self.by_fingerprint(txn)):
+            left = replace(record, count=record.count - removed[record.number])
+            if not left.count:
+                self.fingerprints.delete(txn, fingerprint.encode())
+            elif left != record:
+                self.fingerprints.put(txn, fingerprint.encode(), left)
+
+    def _new_fingerprint(self, txn: WriteTransaction, value_bytes: int) -> FingerprintRecord:
+        if self.fingerprints.count(txn) >= FINGERPRINTS_MAX:
+            raise ResourceExhausted(f"key-values of {FINGERPRINTS_MAX} fingerprints are stored, no more are allowed")
+        number = self.counters.get(txn, _NEXT)
+        if number is None:
+            raise Damaged("meta", _NEXT, "it is missing")
+        self.counters.put(txn, _NEXT, number + 1)
+        return FingerprintRecord(number, value_bytes, 0)

@@ -1,0 +1,50 @@
+"""Every limit of the store, by name. Sizes are bytes."""
+
+COLLECTION_NAME_MAX = 64
+EMBEDDER_NAME_MAX = 512
+DIMENSION_MAX = 8192
+
+KEY_BYTES_MAX = 511
+"""LMDB's own limit for a key."""
+TEXT_BYTES_MAX = 16 << 20
+REFERENCES_MAX = 1 << 18
+"""References in one document."""
+
+METADATA_ENTRIES_MAX = 64
+METADATA_KEY_BYTES_MAX = 128
+METADATA_BYTES_MAX = 64 << 10
+"""One document's metadata, encoded."""
+
+UPSERT_DOCUMENTS_MAX = 10_000
+UPSERT_BYTES_MAX = 256 << 20
+"""Text of one upsert."""
+KEYS_MAX = 10_000
+"""Keys in one get or delete."""
+PAGE_DOCUMENTS_MAX = 1_000
+RECALL_QUERIES_MAX = 1_024
+RECALL_K_MAX = 1_000
+SEQS_MAX = 10_000
+"""Seqs in one look-up."""
+
+COLD_MAX = 1_000
+"""Cold memories in one answer."""
+
+VECTOR_NORM_TOLERANCE = 1e-3
+
+FINGERPRINT_BYTES_MAX = 128
+FINGERPRINTS_MAX = 64
+"""Models whose key-values one shard holds at a time."""
+KEY_VALUE_BYTES_MAX = 64 << 20
+KEY_VALUES_BATCH_MAX = 256
+KEY_VALUES_BATCH_BYTES_MAX = 64 << 20
+"""Key-values written in one transaction; a longer stream takes several."""
+
+MAP_BYTES_MAX = 1 << 40
+"""Address space of an LMDB map; it costs no disk and no memory."""
+READERS_MAX = 1_024
+"""Read transactions open at once in one environment."""
+
+SNAPSHOT_CHANGES_MIN = 5_000
+"""Changes after which the index is saved, when they are also a quarter of it, so that saving stays a fixed share."""
+CHANGES_KEPT = 100_000
+"""Changes kept in the log behind the saved index."""

@@ -1,0 +1,63 @@
+"""One opener to a data directory, and word of where it is served."""
+
+import errno
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+
+from .durable import disk_errors, remove_file, write_file
+from .errors import DirectoryInUse
+
+_LOCK = "lock"
+_SERVER = "server.json"
+
+
+class DirectoryLock:
+    """The exclusive lock of a data directory, held until `release` or the end of the process.
+
+    Raises:
+        DirectoryInUse: another opener holds it; names the address where it serves, if it does.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._server = directory / _SERVER
+        with disk_errors(f"opening {directory / _LOCK}"):
+            self._descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise _in_use(directory) from None
+            raise
+        # Whoever wrote this is gone, since the lock was free.
+        remove_file(self._server)
+
+    def publish(self, address: str) -> None:
+        """Tell later openers that this directory is served at `address` ("host:port")."""
+        server = {"address": address, "pid": os.getpid(), "started_at": time.time()}
+        write_file(self._server, json.dumps(server).encode())
+
+    def release(self) -> None:
+        remove_file(self._server)
+        os.close(self._descriptor)
+
+
+def server_address(directory: Path) -> str | None:
+    """Return where the directory's opener says it serves, None when it does not say."""
+    try:
+        address = json.loads((directory / _SERVER).read_bytes())["address"]
+        return str(address)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _in_use(directory: Path) -> DirectoryInUse:
+    address = server_address(directory)
+    if address is None:
+        return DirectoryInUse(
+            f"data directory {directory} is in use by a process that serves no address; close it first"
+        )
+    return DirectoryInUse(f"data directory {directory} is served at {address}; connect to {address} instead", address)

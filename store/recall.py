@@ -1,0 +1,103 @@
+"""Finding memories: the index proposes, the records decide.
+
+`N` queries, `D` embedding size. Everything here sees one state of the records, that of its transaction.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from .environment import Transaction
+from .format import DocumentRecord, encode_seq
+from .index import VectorIndex
+from .records import Records
+from .seal import Damaged
+from .types import Hit
+
+_SPARE = 8
+"""Candidates beyond k, so that a few dead ones do not cost a second search."""
+_WIDEN = 4
+
+
+class MemoryReader:
+    """Looks up live memories in one state; what is damaged is left out and gathered in `damages`."""
+
+    def __init__(self, records: Records, txn: Transaction, is_warm: Callable[[int], bool]) -> None:
+        self.damages: list[Damaged] = []
+        self._records = records
+        self._txn = txn
+        self._is_warm = is_warm
+        self._documents: dict[str, DocumentRecord | None] = {}
+
+    def hit(self, seq: int, score: float) -> Hit | None:
+        """Return the live memory `seq`, None when it is gone or damaged."""
+        try:
+            memory = self._records.memories.get(self._txn, encode_seq(seq))
+            document = self._document(memory.key) if memory else None
+        except Damaged as damage:
+            self.damages.append(damage)
+            return None
+        if memory is None or document is None or seq not in document.seqs:
+            return None
+        warm = self._is_warm(seq)
+        return Hit(memory.key, memory.text, score, document.version, document.metadata, seq, warm=warm)
+
+    def _document(self, key: str) -> DocumentRecord | None:
+        if key not in self._documents:
+            # Set first, so that a damaged record is reported once and its other memories are left out quietly.
+            self._documents[key] = None
+            self._documents[key] = self._records.documents.get(self._txn, key.encode())
+        return self._documents[key]
+
+
+def recall(
+    records: Records,
+    txn: Transaction,
+    index: VectorIndex,
+    reader: MemoryReader,
+    queries: npt.NDArray[np.float32],
+    k: int,
+) -> list[list[Hit]]:
+    """Return for each query (N, D) its k nearest live memories, best first. Only within `index.reading`."""
+    fresh = _fresh(records, txn, index)
+    width = k + _SPARE
+    while True:
+        found = [_live(reader, proposal, k) for proposal in _proposals(index, fresh, queries, width)]
+        if width >= index.count or all(len(hits) == k for hits in found):
+            return found
+        width *= _WIDEN
+
+
+def _fresh(records: Records, txn: Transaction, index: VectorIndex) -> tuple[list[int], npt.NDArray[np.float32]]:
+    # Between a commit and the index's update this state holds memories that the index does not. Without them a
+    # document that is being replaced would be found neither in its old nor in its new version.
+    changes = None
+    if records.position(txn) != index.position:
+        changes = records.changes_after(txn, index.position)
+    seqs, vectors, _ = records.matrix(txn, changes.written if changes else [])
+    return seqs, vectors
+
+
+def _proposals(
+    index: VectorIndex, fresh: tuple[list[int], npt.NDArray[np.float32]], queries: npt.NDArray[np.float32], width: int
+) -> Iterator[list[tuple[float, int]]]:
+    scores, seqs = index.search(queries, width)
+    fresh_seqs, fresh_vectors = fresh
+    fresh_scores = queries @ fresh_vectors.T
+    for row in range(len(queries)):
+        proposal = list(zip(scores[row].tolist(), seqs[row].tolist(), strict=True))
+        proposal += zip(fresh_scores[row].tolist(), fresh_seqs, strict=True)
+        # Equal scores by seq: the same question has the same answer, whatever order the index keeps.
+        yield sorted(proposal, key=lambda pair: (-pair[0], pair[1]))
+
+
+def _live(reader: MemoryReader, proposal: list[tuple[float, int]], k: int) -> list[Hit]:
+    hits: list[Hit] = []
+    for score, seq in proposal:
+        if len(hits) == k:
+            break
+        hit = reader.hit(seq, min(1.0, max(-1.0, score)))
+        if hit is not None:
+            hits.append(hit)
+    return hits

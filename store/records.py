@@ -1,0 +1,239 @@
+"""The truth of a shard: documents, memories, vectors and the log of changes, in one LMDB environment.
+
+`D` embedding size. Every method takes a transaction, so that callers see one state and change it whole.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .environment import DATA_FILE, Environment, Transaction, WriteTransaction
+from .errors import Corrupted
+from .format import (
+    DELETED,
+    WRITTEN,
+    ChangeRecord,
+    DocumentRecord,
+    Identity,
+    MemoryRecord,
+    decode_change,
+    decode_document,
+    decode_memory,
+    decode_seq,
+    decode_u64,
+    decode_vector,
+    encode_change,
+    encode_document,
+    encode_memory,
+    encode_seq,
+    encode_u64,
+    encode_vector,
+)
+from .identity import IDENTITY, identity_table, read_identity
+from .quarantine import Quarantine
+from .seal import Damaged
+from .types import EmbeddedDocument, Vector
+
+MAGIC = "memory3 records"
+_POSITION = b"position"
+_CHANGES_FROM = b"changes_from"
+_NOTHING = range(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened after some seq, up to `position`: seqs forgotten, and seqs written that are still there."""
+
+    position: int
+    forgotten: list[range]
+    written: list[int]
+
+
+class Records:
+    """The tables of the `records` environment."""
+
+    def __init__(self, environment: Environment, identity: Identity) -> None:
+        self.environment = environment
+        self.identity = identity
+        self.numbers = environment.table("meta", encode_u64, decode_u64)
+        self.documents = environment.table("documents", encode_document, decode_document)
+        self.memories = environment.table("memories", encode_memory, decode_memory)
+        self.vectors = environment.table("vectors", encode_vector, decode_vector)
+        self.changes = environment.table("changes", encode_change, decode_change)
+        self.quarantine = Quarantine(environment)
+
+    @classmethod
+    def create(cls, path: Path, identity: Identity) -> "Records":
+        environment = Environment.create(path, durable=True)
+        records = cls(environment, identity)
+        identities = identity_table(environment)
+        with environment.writing() as txn:
+            identities.put(txn, IDENTITY, identity)
+            records.numbers.put(txn, _POSITION, 0)
+            records.numbers.put(txn, _CHANGES_FROM, 1)
+        return records
+
+    @classmethod
+    def open(cls, path: Path) -> "Records":
+        """Open what `create` made.
+
+        Raises:
+            Corrupted: it is damaged or not there; an empty shard must never stand in for a lost one.
+            UnsupportedFormat: it was written in another format version.
+        """
+        if not (path / DATA_FILE).is_file():
+            raise Corrupted(f"{path / DATA_FILE} is missing; restore it from a copy")
+        environment = Environment(path, durable=True)
+        try:
+            return cls(environment, read_identity(environment, MAGIC))
+        except BaseException:
+            environment.close()
+            raise
+
+    def position(self, txn: Transaction) -> int:
+        """Return the last seq given."""
+        return self._number(txn, _POSITION)
+
+    def changes_from(self, txn: Transaction) -> int:
+        """Return the first seq that the log still holds."""
+        return self._number(txn, _CHANGES_FROM)
+
+    def write(self, txn: WriteTransaction, embedded: EmbeddedDocument, digest: bytes, at: float) -> DocumentRecord:
+        """Store a document in the place of what stood under its key."""
+        document = embedded.document
+        key = document.key.encode()
+        forgotten = self._forget(txn, key)
+        first, total = self.position(txn) + 1, len(embedded.references)
+        for ordinal, reference in enumerate(embedded.references):
+            seq = encode_seq(first + ordinal)
+            memory = MemoryRecord(document.key, ordinal, total, reference.text)
+            change = ChangeRecord(WRITTEN, at, document.key, _NOTHING if ordinal else forgotten)
+            self.memories.put(txn, seq, memory, append=True)
+            self.vectors.put(txn, seq, reference.vector, append=True)
+            self.changes.put(txn, seq, change, append=True)
+        record = DocumentRecord(first, total, at, 0.0, digest, document.metadata)
+        self.documents.put(txn, key, record)
+        self.numbers.put(txn, _POSITION, record.version)
+        return record
+
+    def delete(self, txn: WriteTransaction, key: str, at: float) -> int | None:
+        """Forget a document; return how many memories that forgot, None when there is no such key."""
+        if not self.documents.exists(txn, key.encode()):
+            return None
+        forgotten = self._forget(txn, key.encode())
+        self.documents.delete(txn, key.encode())
+        position = self.position(txn) + 1
+        self.changes.put(txn, encode_seq(position), ChangeRecord(DELETED, at, key, forgotten), append=True)
+        self.numbers.put(txn, _POSITION, position)
+        return len(forgotten)
+
+    def is_whole(self, txn: Transaction, key: bytes, record: DocumentRecord) -> bool:
+        """Say whether nothing of a document is known to be damaged."""
+        if not self.quarantine.count(txn):
+            return True
+        places = [("documents", key)]
+        places += [(table, encode_seq(seq)) for seq in record.seqs for table in ("memories", "vectors")]
+        return not any(self.quarantine.holds(txn, *place) for place in places)
+
+    def texts(self, txn: Transaction, key: str, record: DocumentRecord) -> list[str]:
+        """Return the texts of a document's memories, in order.
+
+        Raises:
+            Damaged: one of them is damaged or missing.
+        """
+        texts = []
+        for seq in record.seqs:
+            place = encode_seq(seq)
+            try:
+                memory = self.memories.get(txn, place)
+            except Damaged as damage:
+                raise Damaged(damage.table, place, f"{damage.reason} (document {key!r})") from damage
+            if memory is None:
+                raise Damaged(self.memories.name, place, f"it is missing (document {key!r})")
+            texts.append(memory.text)
+        return texts
+
+    def is_live(self, txn: Transaction, seq: int) -> bool:
+        return self.memories.exists(txn, encode_seq(seq))
+
+    def changes_after(self, txn: Transaction, seq: int) -> Changes | None:
+        """Sum up what happened after `seq`; None when the log cannot tell, because it starts later or is damaged."""
+        position = self.position(txn)
+        if seq > position or seq + 1 < self.changes_from(txn):
+            return None
+        forgotten: list[range] = []
+        written: list[int] = []
+        for key, change in self.changes.items(txn, encode_seq(seq + 1)):
+            if isinstance(change, Damaged):
+                return None
+            if change.forgotten:
+                forgotten.append(change.forgotten)
+            if change.kind == WRITTEN and self.memories.exists(txn, key):
+                written.append(decode_seq(key))
+        return Changes(position, forgotten, written)
+
+    def matrix(self, txn: Transaction, seqs: Iterable[int]) -> tuple[list[int], npt.NDArray[np.float32], list[Damaged]]:
+        """Return the vectors of these seqs as rows (N, D), the seqs of the rows, and the vectors that are damaged."""
+        rows: list[Vector] = []
+        found: list[int] = []
+        damages: list[Damaged] = []
+        for seq in seqs:
+            try:
+                vector = self.vectors.get(txn, encode_seq(seq))
+            except Damaged as damage:
+                damages.append(damage)
+                continue
+            if vector is not None:
+                found.append(seq)
+                rows.append(vector)
+        matrix = np.array(rows, dtype=np.float32).reshape(len(rows), self.identity.dimension)
+        return found, matrix, damages
+
+    def seqs(self, txn: Transaction, after: int = 0) -> Iterator[int]:
+        """Yield the seqs of the live memories greater than `after`, in order."""
+        for key in self.memories.keys(txn, encode_seq(after + 1)):
+            yield decode_seq(key)
+
+    def trim_changes(self, txn: WriteTransaction, up_to: int) -> None:
+        """Drop the changes up to and including seq `up_to`."""
+        first = self.changes_from(txn)
+        for seq in range(first, up_to + 1):
+            self.changes.delete(txn, encode_seq(seq))
+            self.quarantine.clear(txn, self.changes.name, encode_seq(seq))
+        self.numbers.put(txn, _CHANGES_FROM, max(first, up_to + 1))
+
+    def _forget(self, txn: WriteTransaction, key: bytes) -> range:
+        seqs = self._seqs_of(txn, key)
+        for seq in map(encode_seq, seqs):
+            self.memories.delete(txn, seq)
+            self.vectors.delete(txn, seq)
+        if self.quarantine.count(txn):
+            self.quarantine.clear(txn, self.documents.name, key)
+            for seq in map(encode_seq, seqs):
+                self.quarantine.clear(txn, self.memories.name, seq)
+                self.quarantine.clear(txn, self.vectors.name, seq)
+        return seqs
+
+    def _seqs_of(self, txn: Transaction, key: bytes) -> range:
+        try:
+            record = self.documents.get(txn, key)
+            return record.seqs if record else _NOTHING
+        except Damaged:
+            return self._seqs_by_memories(txn, key.decode())
+
+    def _seqs_by_memories(self, txn: Transaction, key: str) -> range:
+        # Its record is damaged, so any one of its memories must tell which others are its own.
+        for seq, memory in self.memories.items(txn):
+            if not isinstance(memory, Damaged) and memory.key == key:
+                first = decode_seq(seq) - memory.ordinal
+                return range(first, first + memory.total)
+        return _NOTHING
+
+    def _number(self, txn: Transaction, key: bytes) -> int:
+        number = self.numbers.get(txn, key)
+        if number is None:
+            raise Damaged("meta", key, "it is missing")
+        return number

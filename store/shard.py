@@ -1,0 +1,408 @@
+"""One shard on one disk: records, key-values and index kept in step.
+
+`N` queries, `D` embedding size. Any number of threads may call it; changes go one at a time. The order of locks is:
+in use, writer, index.
+"""
+
+import builtins
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from . import limits
+from .checks import Findings, check_derived, check_records, check_values
+from .derived import Derived
+from .durable import make_directory
+from .environment import Transaction, WriteTransaction
+from .errors import Corrupted, Unavailable
+from .format import DocumentRecord, Identity
+from .key_values import KeyValues
+from .locks import ReadWriteLock
+from .metadata import content_digest
+from .page_token import decode_page_token, encode_page_token
+from .recall import MemoryReader, recall
+from .records import MAGIC, Records
+from .seal import Damaged
+from .types import (
+    CheckReport,
+    CollectionInfo,
+    CollectionStats,
+    Count,
+    DeleteReceipt,
+    Document,
+    EmbeddedDocument,
+    Hit,
+    Page,
+    StoredDocument,
+    UpsertResult,
+)
+from .validation import (
+    check_documents,
+    check_embedded,
+    check_fingerprint,
+    check_key_values,
+    check_keys,
+    check_limit,
+    check_queries,
+    check_seq,
+    check_seqs,
+)
+
+T = TypeVar("T")
+
+_RECORDS = "records"
+_KEY_VALUES = "kv"
+_SNAPSHOT = "index.snapshot"
+
+
+class Shard:
+    """A shard, open. Changes are durable when their call returns, and seen by every call that starts after.
+
+    Every method raises Unavailable once the shard is closed.
+    """
+
+    def __init__(self, path: Path, info: CollectionInfo, records: Records, key_values: KeyValues) -> None:
+        self.info = info
+        self._records = records
+        self._key_values = key_values
+        self._in_use = ReadWriteLock()
+        self._writer = threading.Lock()
+        self._closed = False
+        self._derived = Derived(records, key_values, path / _SNAPSHOT)
+        self._derived.load()
+
+    @classmethod
+    def create(cls, path: Path, info: CollectionInfo, number: int) -> "Shard":
+        """Make an empty shard in the new directory `path`."""
+        make_directory(path)
+        identity = Identity(MAGIC, uuid.uuid4().hex, info.name, info.embedder, info.dimension, number)
+        records = Records.create(path / _RECORDS, identity)
+        key_values = KeyValues.create(path / _KEY_VALUES, identity)
+        return cls(path, info, records, key_values)
+
+    @classmethod
+    def open(cls, path: Path, info: CollectionInfo, number: int) -> "Shard":
+        """Open what `create` made.
+
+        Raises:
+            Corrupted: the records are damaged, missing or of another collection.
+            UnsupportedFormat: they were written in another format version.
+        """
+        records = Records.open(path / _RECORDS)
+        try:
+            identity = records.identity
+            found = (identity.collection, identity.embedder, identity.dimension, identity.shard)
+            if found != (info.name, info.embedder, info.dimension, number):
+                raise Corrupted(f"{path} is shard {found}, the catalog expects another; restore the right files")
+            key_values = KeyValues.open(path / _KEY_VALUES, identity)
+        except BaseException:
+            records.environment.close()
+            raise
+        try:
+            return cls(path, info, records, key_values)
+        except BaseException:
+            records.environment.close()
+            key_values.environment.close()
+            raise
+
+    def unchanged(self, documents: Sequence[Document]) -> set[str]:
+        """Return the keys of those documents that stand here with exactly this content, whole."""
+        check_documents(documents)
+        with self._using(), self._records.environment.reading() as txn:
+            return {document.key for document in documents if self._standing(txn, document)}
+
+    def upsert(self, documents: Sequence[EmbeddedDocument]) -> builtins.list[UpsertResult]:
+        """Store documents whole, each in the place of what stood under its key; all of them or none.
+
+        Raises:
+            InvalidArgument: a document, a reference or a vector is not valid; names its key.
+            ResourceExhausted: the disk is full.
+        """
+        check_embedded(documents, self.info.dimension)
+        at = time.time()
+        return self._commit(lambda txn: [self._upsert(txn, embedded, at) for embedded in documents])
+
+    def delete(self, keys: Sequence[str]) -> DeleteReceipt:
+        """Forget documents; a key that comes twice counts once."""
+        check_keys(keys)
+        at = time.time()
+
+        def forget(txn: WriteTransaction) -> DeleteReceipt:
+            gone = {key: self._records.delete(txn, key, at) for key in keys_once}
+            deleted = tuple(key for key in keys_once if gone[key] is not None)
+            missing = tuple(key for key in keys_once if gone[key] is None)
+            memories = sum(count or 0 for count in gone.values())
+            return DeleteReceipt(deleted, missing, memories, self._records.position(txn))
+
+        keys_once = tuple(dict.fromkeys(keys))
+        return self._commit(forget)
+
+    def get(self, keys: Sequence[str]) -> builtins.list[StoredDocument | None]:
+        """Return the document of each key, None where there is none.
+
+        Raises:
+            Corrupted: one of them is damaged; names the key or the seq.
+        """
+        encoded = check_keys(keys)
+        with self._reading() as txn:
+            records = [self._records.documents.get(txn, key) for key in encoded]
+            pairs = zip(keys, records, strict=True)
+            return [self._stored(txn, key, record) if record else None for key, record in pairs]
+
+    def list(self, limit: int, page_token: str = "") -> Page:
+        """Return up to `limit` documents in the byte order of their keys, from where the token's page ended.
+
+        Raises:
+            Corrupted: one of them is damaged; upsert it again, or delete it, to go on.
+        """
+        check_limit(limit, limits.PAGE_DOCUMENTS_MAX)
+        # The least key after `key` is `key` and a NUL, which no key holds.
+        start = decode_page_token(page_token) + b"\0" if page_token else b""
+        documents: builtins.list[StoredDocument] = []
+        with self._reading() as txn:
+            for key, record in self._records.documents.items(txn, start):
+                if len(documents) == limit:
+                    return Page(tuple(documents), encode_page_token(documents[-1].key.encode()))
+                if isinstance(record, Damaged):
+                    raise record
+                documents.append(self._stored(txn, key.decode(), record))
+        return Page(tuple(documents), "")
+
+    def count(self) -> Count:
+        with self._using(), self._records.environment.reading() as txn:
+            return self._count(txn)
+
+    def recall(
+        self, vectors: npt.NDArray[np.float32], k: int, fingerprint: str | None = None
+    ) -> builtins.list[builtins.list[Hit]]:
+        """Return for each query (N, D), of length one, its k nearest memories, best first.
+
+        `warm` says whether key-values of `fingerprint` are stored; without one it is False. Damaged memories are
+        quarantined and left out.
+        """
+        check_queries(vectors, self.info.dimension, k)
+        index = self._derived.index
+        with self._using():
+            with index.reading(), self._memory_reader(fingerprint) as (txn, reader):
+                hits = recall(self._records, txn, index, reader, vectors, k)
+            self._quarantine(reader.damages)
+        return hits
+
+    def memories(self, seqs: Sequence[int], fingerprint: str | None = None) -> builtins.list[Hit | None]:
+        """Return each memory by its seq with a score of 0, None where it is gone or damaged."""
+        check_seqs(seqs)
+        with self._using():
+            with self._memory_reader(fingerprint) as (_, reader):
+                hits = [reader.hit(seq, 0.0) for seq in seqs]
+            self._quarantine(reader.damages)
+        return hits
+
+    def cold(self, fingerprint: str, limit: int, after: int = 0) -> builtins.list[tuple[int, str]]:
+        """Return up to `limit` memories without key-values of `fingerprint`, as (seq, text), seqs over `after`."""
+        key = check_fingerprint(fingerprint)
+        check_limit(limit, limits.COLD_MAX)
+        check_seq(after)
+        found: builtins.list[tuple[int, str]] = []
+        with self._using():
+            with self._memory_reader(None) as (txn, reader), self._key_values.environment.reading() as kv_txn:
+                is_warm = self._key_values.is_warm(kv_txn, key)
+                for seq in self._records.seqs(txn, after):
+                    if len(found) == limit:
+                        break
+                    hit = None if is_warm(seq) else reader.hit(seq, 0.0)
+                    if hit is not None:
+                        found.append((seq, hit.text))
+            self._quarantine(reader.damages)
+        return found
+
+    def put_key_values(self, fingerprint: str, items: Iterable[tuple[int, bytes]]) -> builtins.list[bool]:
+        """Store key-values by seq; False for each memory that is gone.
+
+        A long stream is stored in several transactions, and what was stored stays when a later one fails.
+
+        Raises:
+            InvalidArgument: a value is empty, too large, or of another size than the fingerprint's others.
+            ResourceExhausted: the disk is full, or too many fingerprints are stored.
+        """
+        key = check_fingerprint(fingerprint)
+        stored: builtins.list[bool] = []
+        for batch in _batches(items):
+            stored += self._put_batch(key, batch)
+        return stored
+
+    def fetch_key_values(self, fingerprint: str, seqs: Sequence[int]) -> builtins.list[bytes | None]:
+        """Return the key-values of each memory, None where it is gone or cold.
+
+        Raises:
+            Corrupted: some are damaged; they are removed, so the memory is cold from now on.
+        """
+        key = check_fingerprint(fingerprint)
+        check_seqs(seqs)
+        with self._using():
+            with self._records.environment.reading() as txn:
+                live = [self._records.is_live(txn, seq) for seq in seqs]
+            values, damages = self._key_values.fetch(key, seqs, live)
+            if damages:
+                with self._writer:
+                    self._key_values.expel(damages)
+                raise Corrupted(
+                    f"key-values of fingerprint {fingerprint!r} failed their checksum and were removed; the memories "
+                    f"are cold now: {'; '.join(str(damage) for damage in damages)}"
+                )
+        return values
+
+    def stats(self) -> CollectionStats:
+        key_values, records = self._key_values, self._records
+        with self._using(), records.environment.reading() as txn, key_values.environment.reading() as kv_txn:
+            return CollectionStats(
+                info=self.info,
+                count=self._count(txn),
+                warm={name: record.count for name, record in key_values.by_fingerprint(kv_txn)},
+                position=records.position(txn),
+                records_bytes=records.environment.bytes_used(txn),
+                key_values_bytes=key_values.environment.bytes_used(kv_txn),
+                index_bytes=self._derived.index.bytes_used,
+                quarantined=records.quarantine.count(txn) + key_values.quarantine.count(kv_txn),
+            )
+
+    def check(self, full: bool) -> CheckReport:
+        """Verify that records, log, index and key-values agree; `full` also reads every value.
+
+        Changes wait while the agreement is checked, so that all is seen at the same seq; reads go on.
+        """
+        findings = Findings()
+        with self._using():
+            with self._writer:
+                check_records(self._records, full, findings)
+                check_derived(self._records, self._key_values, self._derived.index, findings)
+            if full:
+                check_values(self._key_values, findings)
+            values = self._key_values.values.name
+            with self._writer:
+                self._derived.quarantine([damage for damage in findings.damages if damage.table != values])
+                self._key_values.expel([damage for damage in findings.damages if damage.table == values])
+        return findings.report()
+
+    def save(self) -> None:
+        """Save the index aside, so that the next start need not read every vector.
+
+        Raises:
+            ResourceExhausted: the disk is full; nothing is lost.
+        """
+        with self._using(), self._writer:
+            self._derived.save()
+
+    def close(self, save: bool = True) -> None:
+        """Wait for calls under way, save the index unless `save` is False, and let go of the files."""
+        with self._in_use.writing():
+            if self._closed:
+                return
+            self._closed = True
+            if save:
+                self._derived.try_save()
+            self._records.environment.close()
+            self._key_values.environment.close()
+
+    def __enter__(self) -> "Shard":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        with self._in_use.reading():
+            if self._closed:
+                raise Unavailable(f"collection {self.info.name!r} is closed")
+            yield
+
+    @contextmanager
+    def _reading(self) -> Iterator[Transaction]:
+        with self._using():
+            try:
+                with self._records.environment.reading() as txn:
+                    yield txn
+            except Damaged as damage:
+                self._quarantine([damage])
+                raise
+
+    @contextmanager
+    def _memory_reader(self, fingerprint: str | None) -> Iterator[tuple[Transaction, MemoryReader]]:
+        key = None if fingerprint is None else check_fingerprint(fingerprint)
+        with self._records.environment.reading() as txn, self._key_values.environment.reading() as kv_txn:
+            is_warm = self._key_values.is_warm(kv_txn, key)
+            yield txn, MemoryReader(self._records, txn, is_warm)
+
+    def _commit(self, change: Callable[[WriteTransaction], T]) -> T:
+        # The one way in for changes to the records: whole or not at all, durable, and in the index before it returns.
+        with self._using(), self._writer:
+            with self._records.environment.writing() as txn:
+                result = change(txn)
+            self._derived.catch_up()
+            self._derived.save_if_due()
+            return result
+
+    def _upsert(self, txn: WriteTransaction, embedded: EmbeddedDocument, at: float) -> UpsertResult:
+        document = embedded.document
+        record = self._standing(txn, document)
+        if record is not None:
+            return UpsertResult(document.key, record.version, False, record.memories)
+        record = self._records.write(txn, embedded, content_digest(document, self.info.embedder), at)
+        return UpsertResult(document.key, record.version, True, record.memories)
+
+    def _standing(self, txn: Transaction, document: Document) -> DocumentRecord | None:
+        # What is damaged does not count as standing, so that sending it again mends it.
+        key = document.key.encode()
+        try:
+            record = self._records.documents.get(txn, key)
+        except Damaged:
+            return None
+        if record is None or record.digest != content_digest(document, self.info.embedder):
+            return None
+        return record if self._records.is_whole(txn, key, record) else None
+
+    def _stored(self, txn: Transaction, key: str, record: DocumentRecord) -> StoredDocument:
+        text = "".join(self._records.texts(txn, key, record))
+        return StoredDocument(key, text, record.metadata, record.version, tuple(record.seqs), record.updated_at)
+
+    def _count(self, txn: Transaction) -> Count:
+        return Count(self._records.documents.count(txn), self._records.memories.count(txn))
+
+    def _put_batch(self, fingerprint: bytes, batch: Sequence[tuple[int, bytes]]) -> builtins.list[bool]:
+        # Under the writer lock no memory goes away between the look and the commit.
+        with self._using(), self._writer:
+            with self._records.environment.reading() as txn:
+                live = [self._records.is_live(txn, seq) for seq, _ in batch]
+            kept = [item for item, is_live in zip(batch, live, strict=True) if is_live]
+            if kept:
+                self._key_values.put(fingerprint, kept)
+            return live
+
+    def _quarantine(self, damages: Sequence[Damaged]) -> None:
+        if damages:
+            with self._writer:
+                self._derived.quarantine(damages)
+
+
+def _batches(items: Iterable[tuple[int, bytes]]) -> Iterator[Sequence[tuple[int, bytes]]]:
+    batch: list[tuple[int, bytes]] = []
+    size = 0
+    for seq, value in items:
+        check_key_values(seq, value)
+        batch.append((seq, value))
+        size += len(value)
+        if len(batch) == limits.KEY_VALUES_BATCH_MAX or size >= limits.KEY_VALUES_BATCH_BYTES_MAX:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
