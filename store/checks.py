@@ -70,7 +70,10 @@ def check_derived(records: Records, key_values: KeyValues, index: VectorIndex, f
         memories = set(records.seqs(txn))
         _check_index(records, txn, index, memories, findings)
     with key_values.environment.reading() as txn:
-        _check_key_values(key_values, txn, memories, findings)
+        try:
+            _check_key_values(key_values, txn, memories, findings)
+        except Damaged as damage:
+            findings.problem(str(damage))
         for sentence in key_values.quarantine.describe(txn):
             findings.problem(sentence)
 
@@ -80,8 +83,9 @@ def check_values(key_values: KeyValues, findings: Findings) -> None:
     after = b""
     while True:
         with key_values.environment.reading() as txn:
-            sizes = {record.number: record.value_bytes for _, record in key_values.by_fingerprint(txn)}
+            records = [record for _, record in key_values.fingerprints.items(txn) if not isinstance(record, Damaged)]
             batch = list(islice(key_values.values.items(txn, after), _BATCH))
+        sizes = {record.number: record.value_bytes for record in records}
         for key, value in batch:
             number, seq = decode_value_key(key)
             if isinstance(value, Damaged):

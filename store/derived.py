@@ -17,7 +17,7 @@ from .errors import Corrupted, Memory3Error
 from .index import VectorIndex
 from .key_values import KeyValues
 from .limits import CHANGES_KEPT, SNAPSHOT_CHANGES_MIN
-from .records import Records
+from .records import Changes, Records
 from .seal import Damaged
 from .snapshot import read_snapshot, write_snapshot
 
@@ -40,14 +40,10 @@ class Derived:
     def load(self) -> None:
         """Take the saved index if it is whole and ours, and bring everything up to date."""
         try:
-            snapshot = read_snapshot(self._snapshot_path)
-            identity = self._records.identity
-            if (snapshot.shard_id, snapshot.dimension) != (identity.id, identity.dimension):
-                raise Corrupted("the index snapshot is another shard's")
-            self.index = VectorIndex.load(snapshot)
-            self._saved_at = snapshot.seq
+            self.index = self._saved_index()
+            self._saved_at = self.index.position
         except Corrupted as error:
-            _log.warning("the index is built again from the vectors of %s: %s", self._records.environment.path, error)
+            _log.warning("%s: the index is built again from the vectors: %s", self._snapshot_path.parent, error)
             self._rebuild()
         self.catch_up()
         self._sweep_beyond()
@@ -102,9 +98,16 @@ class Derived:
             if not is_known:
                 _log.error("%s: %s", self._records.environment.path, damage)
 
+    def _saved_index(self) -> VectorIndex:
+        snapshot = read_snapshot(self._snapshot_path)
+        identity = self._records.identity
+        if (snapshot.shard_id, snapshot.dimension) != (identity.id, identity.dimension):
+            raise Corrupted("the index snapshot is another shard's")
+        return VectorIndex.load(snapshot)
+
     def _catch_up_index(self) -> None:
         with self._records.environment.reading() as txn:
-            changes = self._records.changes_after(txn, self.index.position)
+            changes = self._changes_after(txn, self.index.position)
             if changes is not None:
                 seqs, vectors, damages = self._records.matrix(txn, changes.written)
         if changes is None:
@@ -112,6 +115,13 @@ class Derived:
         else:
             self.index.apply(changes.position, changes.forgotten, seqs, vectors)
             self.quarantine(damages)
+
+    def _changes_after(self, txn: Transaction, seq: int) -> Changes | None:
+        try:
+            return self._records.changes_after(txn, seq)
+        except Damaged as damage:
+            self.quarantine([damage])
+            return None
 
     def _rebuild(self) -> None:
         damages: list[Damaged] = []
@@ -129,7 +139,7 @@ class Derived:
 
     def _catch_up_key_values(self) -> None:
         with self._records.environment.reading() as txn:
-            changes = self._records.changes_after(txn, self._key_values.applied)
+            changes = self._changes_after(txn, self._key_values.applied)
             if changes is None:
                 self._sweep(txn)
             else:

@@ -4,15 +4,16 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from .catalog import Catalog, read_catalog, write_catalog
 from .collection import Collection
 from .durable import TEMPORARY, disk_errors, make_directory, write_file
-from .errors import AlreadyExists, Corrupted, FailedPrecondition, NotFound, Unavailable
+from .errors import AlreadyExists, Corrupted, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from .format import FORMAT, check_format
+from .limits import COLLECTIONS_MAX
 from .lock_file import DirectoryLock
 from .types import CollectionInfo
 from .validation import check_collection, check_collection_name
@@ -92,10 +93,11 @@ class DataDirectory:
             if name in self._catalog.collections:
                 self._check_same(info)
                 return self.collection(name)
+            if len(self._catalog.collections) >= COLLECTIONS_MAX:
+                raise ResourceExhausted(f"{COLLECTIONS_MAX} collections exist, no more are allowed; drop one first")
             # Files first, catalog second: a crash in between leaves files that nobody names, swept at the next open.
             path = self._directory(self._catalog.next_directory)
             shutil.rmtree(path, ignore_errors=True)
-            make_directory(path)
             collection = Collection.create(path, info)
             try:
                 self._write(self._catalog.with_collection(info))
@@ -126,9 +128,10 @@ class DataDirectory:
             if self._closed:
                 return
             self._closed = True
-            for collection in self._open.values():
-                collection.close()
-            self._lock_file.release()
+            with ExitStack() as closing:
+                closing.callback(self._lock_file.release)
+                for collection in self._open.values():
+                    closing.callback(collection.close)
 
     def __enter__(self) -> "DataDirectory":
         return self

@@ -50,10 +50,12 @@ def write_file(path: Path, *pieces: bytes | memoryview) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory that survives a power failure."""
+    """Make a directory, and those above it that are missing, so that they survive a power failure."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
     with disk_errors(f"creating {path}"):
-        path.mkdir(parents=True, exist_ok=True)
-        sync_directory(path)
+        path.mkdir(exist_ok=True)
         sync_directory(path.parent)
 
 

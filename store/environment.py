@@ -10,7 +10,7 @@ import lmdb
 
 from .durable import make_directory, sync_directory
 from .errors import Corrupted, Memory3Error, ResourceExhausted, Unavailable
-from .limits import MAP_BYTES_MAX, READERS_MAX
+from .limits import READERS_MAX
 from .seal import Bytes, Damaged, seal, unseal
 
 T = TypeVar("T")
@@ -103,13 +103,13 @@ class Environment:
     `durable` commits sync data and meta page; without it a power failure may undo the last commits, never tear them.
     """
 
-    def __init__(self, path: Path, durable: bool) -> None:
+    def __init__(self, path: Path, map_bytes: int, durable: bool) -> None:
         self.path = path
         self._tables: dict[str, Table[Any]] = {}
         with self._errors():
             self.lmdb = lmdb.open(
                 str(path),
-                map_size=MAP_BYTES_MAX,
+                map_size=map_bytes,
                 max_dbs=_TABLES_MAX,
                 max_readers=READERS_MAX,
                 max_spare_txns=_SPARE_TRANSACTIONS,
@@ -120,10 +120,10 @@ class Environment:
             self.lmdb.reader_check()
 
     @classmethod
-    def create(cls, path: Path, durable: bool) -> "Environment":
+    def create(cls, path: Path, map_bytes: int, durable: bool) -> "Environment":
         """Make an empty environment whose files survive a power failure."""
         make_directory(path)
-        environment = cls(path, durable)
+        environment = cls(path, map_bytes, durable)
         sync_directory(path)
         return environment
 
@@ -166,6 +166,16 @@ class Environment:
             yield
         except lmdb.Error as error:
             raise _translated(error, self.path) from error
+
+
+@contextmanager
+def closed_on_failure(environment: Environment) -> Iterator[None]:
+    """Close an environment that could not be made ready, so that it can be tried again in this process."""
+    try:
+        yield
+    except BaseException:
+        environment.close()
+        raise
 
 
 def _translated(error: lmdb.Error, path: Path) -> Memory3Error:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .environment import DATA_FILE, Environment, Transaction, WriteTransaction
+from . import limits
+from .environment import DATA_FILE, Environment, Transaction, WriteTransaction, closed_on_failure
 from .errors import Corrupted, FailedPrecondition, InvalidArgument, ResourceExhausted
 from .format import (
     FingerprintRecord,
@@ -25,7 +26,6 @@ from .format import (
     encode_value_key,
 )
 from .identity import IDENTITY, identity_table, read_identity
-from .limits import FINGERPRINTS_MAX
 from .quarantine import Quarantine
 from .seal import Damaged
 
@@ -51,13 +51,14 @@ class KeyValues:
     @classmethod
     def create(cls, path: Path, records: Identity) -> "KeyValues":
         """Make an empty environment for the shard that `records` identifies."""
-        environment = Environment.create(path, durable=False)
-        key_values = cls(environment)
-        identities = identity_table(environment)
-        with environment.writing() as txn:
-            identities.put(txn, IDENTITY, replace(records, magic=MAGIC))
-            key_values.numbers.put(txn, _APPLIED, 0)
-            key_values.counters.put(txn, _NEXT, 1)
+        environment = Environment.create(path, limits.KEY_VALUES_BYTES_MAX, durable=False)
+        with closed_on_failure(environment):
+            key_values = cls(environment)
+            identities = identity_table(environment)
+            with environment.writing() as txn:
+                identities.put(txn, IDENTITY, replace(records, magic=MAGIC))
+                key_values.numbers.put(txn, _APPLIED, 0)
+                key_values.counters.put(txn, _NEXT, 1)
         return key_values
 
     @classmethod
@@ -79,17 +80,14 @@ class KeyValues:
     def _open(cls, path: Path, records: Identity) -> "KeyValues":
         if not (path / DATA_FILE).is_file():
             raise Corrupted(f"{path / DATA_FILE} is missing")
-        environment = Environment(path, durable=False)
-        try:
+        environment = Environment(path, limits.KEY_VALUES_BYTES_MAX, durable=False)
+        with closed_on_failure(environment):
             identity = read_identity(environment, MAGIC)
             if identity.id != records.id:
                 raise FailedPrecondition(f"{path} holds the key-values of another shard; move them away to go on")
             key_values = cls(environment)
             key_values._verify()
-            return key_values
-        except BaseException:
-            environment.close()
-            raise
+        return key_values
 
     def _verify(self) -> None:
         with self.environment.reading() as txn:
@@ -218,8 +216,10 @@ class KeyValues:
                 self.fingerprints.put(txn, fingerprint.encode(), left)
 
     def _new_fingerprint(self, txn: WriteTransaction, value_bytes: int) -> FingerprintRecord:
-        if self.fingerprints.count(txn) >= FINGERPRINTS_MAX:
-            raise ResourceExhausted(f"key-values of {FINGERPRINTS_MAX} fingerprints are stored, no more are allowed")
+        if self.fingerprints.count(txn) >= limits.FINGERPRINTS_MAX:
+            raise ResourceExhausted(
+                f"key-values of {limits.FINGERPRINTS_MAX} fingerprints are stored, no more are allowed"
+            )
         number = self.counters.get(txn, _NEXT)
         if number is None:
             raise Damaged("meta", _NEXT, "it is missing")

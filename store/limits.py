@@ -1,6 +1,8 @@
 """Every limit of the store, by name. Sizes are bytes."""
 
 COLLECTION_NAME_MAX = 64
+COLLECTIONS_MAX = 64
+"""In one data directory: their maps must fit the 128 TiB of address space of a process."""
 EMBEDDER_NAME_MAX = 512
 DIMENSION_MAX = 8192
 
@@ -39,8 +41,9 @@ KEY_VALUES_BATCH_MAX = 256
 KEY_VALUES_BATCH_BYTES_MAX = 64 << 20
 """Key-values written in one transaction; a longer stream takes several."""
 
-MAP_BYTES_MAX = 1 << 40
-"""Address space of an LMDB map; it costs no disk and no memory."""
+RECORDS_BYTES_MAX = 128 << 30
+KEY_VALUES_BYTES_MAX = 1 << 40
+"""Sizes of the LMDB maps of a shard: address space, neither disk nor memory."""
 READERS_MAX = 1_024
 """Read transactions open at once in one environment."""
 

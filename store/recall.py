@@ -27,7 +27,7 @@ class MemoryReader:
         self.damages: list[Damaged] = []
         self._records = records
         self._txn = txn
-        self._is_warm = is_warm
+        self.is_warm = is_warm
         self._documents: dict[str, DocumentRecord | None] = {}
 
     def hit(self, seq: int, score: float) -> Hit | None:
@@ -40,7 +40,7 @@ class MemoryReader:
             return None
         if memory is None or document is None or seq not in document.seqs:
             return None
-        warm = self._is_warm(seq)
+        warm = self.is_warm(seq)
         return Hit(memory.key, memory.text, score, document.version, document.metadata, seq, warm=warm)
 
     def _document(self, key: str) -> DocumentRecord | None:
@@ -60,7 +60,7 @@ def recall(
     k: int,
 ) -> list[list[Hit]]:
     """Return for each query (N, D) its k nearest live memories, best first. Only within `index.reading`."""
-    fresh = _fresh(records, txn, index)
+    fresh = _fresh(records, txn, index, reader)
     width = k + _SPARE
     while True:
         found = [_live(reader, proposal, k) for proposal in _proposals(index, fresh, queries, width)]
@@ -69,14 +69,21 @@ def recall(
         width *= _WIDEN
 
 
-def _fresh(records: Records, txn: Transaction, index: VectorIndex) -> tuple[list[int], npt.NDArray[np.float32]]:
+def _fresh(
+    records: Records, txn: Transaction, index: VectorIndex, reader: MemoryReader
+) -> tuple[list[int], npt.NDArray[np.float32]]:
     # Between a commit and the index's update this state holds memories that the index does not. Without them a
     # document that is being replaced would be found neither in its old nor in its new version.
-    changes = None
+    seqs: list[int] = []
     if records.position(txn) != index.position:
-        changes = records.changes_after(txn, index.position)
-    seqs, vectors, _ = records.matrix(txn, changes.written if changes else [])
-    return seqs, vectors
+        try:
+            changes = records.changes_after(txn, index.position)
+            seqs = changes.written if changes else []
+        except Damaged as damage:
+            reader.damages.append(damage)
+    found, vectors, damages = records.matrix(txn, seqs)
+    reader.damages += damages
+    return found, vectors
 
 
 def _proposals(

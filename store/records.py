@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .environment import DATA_FILE, Environment, Transaction, WriteTransaction
+from . import limits
+from .environment import DATA_FILE, Environment, Transaction, WriteTransaction, closed_on_failure
 from .errors import Corrupted
 from .format import (
     DELETED,
@@ -67,13 +68,14 @@ class Records:
 
     @classmethod
     def create(cls, path: Path, identity: Identity) -> "Records":
-        environment = Environment.create(path, durable=True)
-        records = cls(environment, identity)
-        identities = identity_table(environment)
-        with environment.writing() as txn:
-            identities.put(txn, IDENTITY, identity)
-            records.numbers.put(txn, _POSITION, 0)
-            records.numbers.put(txn, _CHANGES_FROM, 1)
+        environment = Environment.create(path, limits.RECORDS_BYTES_MAX, durable=True)
+        with closed_on_failure(environment):
+            records = cls(environment, identity)
+            identities = identity_table(environment)
+            with environment.writing() as txn:
+                identities.put(txn, IDENTITY, identity)
+                records.numbers.put(txn, _POSITION, 0)
+                records.numbers.put(txn, _CHANGES_FROM, 1)
         return records
 
     @classmethod
@@ -86,12 +88,9 @@ class Records:
         """
         if not (path / DATA_FILE).is_file():
             raise Corrupted(f"{path / DATA_FILE} is missing; restore it from a copy")
-        environment = Environment(path, durable=True)
-        try:
+        environment = Environment(path, limits.RECORDS_BYTES_MAX, durable=True)
+        with closed_on_failure(environment):
             return cls(environment, read_identity(environment, MAGIC))
-        except BaseException:
-            environment.close()
-            raise
 
     def position(self, txn: Transaction) -> int:
         """Return the last seq given."""
@@ -160,7 +159,11 @@ class Records:
         return self.memories.exists(txn, encode_seq(seq))
 
     def changes_after(self, txn: Transaction, seq: int) -> Changes | None:
-        """Sum up what happened after `seq`; None when the log cannot tell, because it starts later or is damaged."""
+        """Sum up what happened after `seq`; None when the log does not reach back so far.
+
+        Raises:
+            Damaged: one of these changes is damaged.
+        """
         position = self.position(txn)
         if seq > position or seq + 1 < self.changes_from(txn):
             return None
@@ -168,7 +171,7 @@ class Records:
         written: list[int] = []
         for key, change in self.changes.items(txn, encode_seq(seq + 1)):
             if isinstance(change, Damaged):
-                return None
+                raise change
             if change.forgotten:
                 forgotten.append(change.forgotten)
             if change.kind == WRITTEN and self.memories.exists(txn, key):

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -20,14 +20,13 @@ import numpy.typing as npt
 from . import limits
 from .checks import Findings, check_derived, check_records, check_values
 from .derived import Derived
+from .documents import Documents
 from .durable import make_directory
 from .environment import Transaction, WriteTransaction
 from .errors import Corrupted, Unavailable
-from .format import DocumentRecord, Identity
+from .format import Identity
 from .key_values import KeyValues
 from .locks import ReadWriteLock
-from .metadata import content_digest
-from .page_token import decode_page_token, encode_page_token
 from .recall import MemoryReader, recall
 from .records import MAGIC, Records
 from .seal import Damaged
@@ -73,19 +72,22 @@ class Shard:
         self.info = info
         self._records = records
         self._key_values = key_values
+        self._documents = Documents(records)
+        self._derived = Derived(records, key_values, path / _SNAPSHOT)
         self._in_use = ReadWriteLock()
         self._writer = threading.Lock()
         self._closed = False
-        self._derived = Derived(records, key_values, path / _SNAPSHOT)
-        self._derived.load()
 
     @classmethod
     def create(cls, path: Path, info: CollectionInfo, number: int) -> "Shard":
         """Make an empty shard in the new directory `path`."""
         make_directory(path)
         identity = Identity(MAGIC, uuid.uuid4().hex, info.name, info.embedder, info.dimension, number)
-        records = Records.create(path / _RECORDS, identity)
-        key_values = KeyValues.create(path / _KEY_VALUES, identity)
+        with ExitStack() as opened:
+            records = Records.create(path / _RECORDS, identity)
+            opened.callback(records.environment.close)
+            key_values = KeyValues.create(path / _KEY_VALUES, identity)
+            opened.pop_all()
         return cls(path, info, records, key_values)
 
     @classmethod
@@ -94,30 +96,25 @@ class Shard:
 
         Raises:
             Corrupted: the records are damaged, missing or of another collection.
+            FailedPrecondition: the key-values are of another shard.
             UnsupportedFormat: they were written in another format version.
         """
-        records = Records.open(path / _RECORDS)
-        try:
-            identity = records.identity
-            found = (identity.collection, identity.embedder, identity.dimension, identity.shard)
-            if found != (info.name, info.embedder, info.dimension, number):
-                raise Corrupted(f"{path} is shard {found}, the catalog expects another; restore the right files")
-            key_values = KeyValues.open(path / _KEY_VALUES, identity)
-        except BaseException:
-            records.environment.close()
-            raise
-        try:
-            return cls(path, info, records, key_values)
-        except BaseException:
-            records.environment.close()
-            key_values.environment.close()
-            raise
+        with ExitStack() as opened:
+            records = Records.open(path / _RECORDS)
+            opened.callback(records.environment.close)
+            _check_identity(path, records.identity, info, number)
+            key_values = KeyValues.open(path / _KEY_VALUES, records.identity)
+            opened.callback(key_values.environment.close)
+            shard = cls(path, info, records, key_values)
+            shard._derived.load()
+            opened.pop_all()
+        return shard
 
     def unchanged(self, documents: Sequence[Document]) -> set[str]:
         """Return the keys of those documents that stand here with exactly this content, whole."""
         check_documents(documents)
         with self._using(), self._records.environment.reading() as txn:
-            return {document.key for document in documents if self._standing(txn, document)}
+            return self._documents.unchanged(txn, documents)
 
     def upsert(self, documents: Sequence[EmbeddedDocument]) -> builtins.list[UpsertResult]:
         """Store documents whole, each in the place of what stood under its key; all of them or none.
@@ -128,22 +125,13 @@ class Shard:
         """
         check_embedded(documents, self.info.dimension)
         at = time.time()
-        return self._commit(lambda txn: [self._upsert(txn, embedded, at) for embedded in documents])
+        return self._commit(lambda txn: [self._documents.upsert(txn, embedded, at) for embedded in documents])
 
     def delete(self, keys: Sequence[str]) -> DeleteReceipt:
         """Forget documents; a key that comes twice counts once."""
         check_keys(keys)
         at = time.time()
-
-        def forget(txn: WriteTransaction) -> DeleteReceipt:
-            gone = {key: self._records.delete(txn, key, at) for key in keys_once}
-            deleted = tuple(key for key in keys_once if gone[key] is not None)
-            missing = tuple(key for key in keys_once if gone[key] is None)
-            memories = sum(count or 0 for count in gone.values())
-            return DeleteReceipt(deleted, missing, memories, self._records.position(txn))
-
-        keys_once = tuple(dict.fromkeys(keys))
-        return self._commit(forget)
+        return self._commit(lambda txn: self._documents.delete(txn, keys, at))
 
     def get(self, keys: Sequence[str]) -> builtins.list[StoredDocument | None]:
         """Return the document of each key, None where there is none.
@@ -151,11 +139,9 @@ class Shard:
         Raises:
             Corrupted: one of them is damaged; names the key or the seq.
         """
-        encoded = check_keys(keys)
+        check_keys(keys)
         with self._reading() as txn:
-            records = [self._records.documents.get(txn, key) for key in encoded]
-            pairs = zip(keys, records, strict=True)
-            return [self._stored(txn, key, record) if record else None for key, record in pairs]
+            return self._documents.get(txn, keys)
 
     def list(self, limit: int, page_token: str = "") -> Page:
         """Return up to `limit` documents in the byte order of their keys, from where the token's page ended.
@@ -164,21 +150,12 @@ class Shard:
             Corrupted: one of them is damaged; upsert it again, or delete it, to go on.
         """
         check_limit(limit, limits.PAGE_DOCUMENTS_MAX)
-        # The least key after `key` is `key` and a NUL, which no key holds.
-        start = decode_page_token(page_token) + b"\0" if page_token else b""
-        documents: builtins.list[StoredDocument] = []
         with self._reading() as txn:
-            for key, record in self._records.documents.items(txn, start):
-                if len(documents) == limit:
-                    return Page(tuple(documents), encode_page_token(documents[-1].key.encode()))
-                if isinstance(record, Damaged):
-                    raise record
-                documents.append(self._stored(txn, key.decode(), record))
-        return Page(tuple(documents), "")
+            return self._documents.page(txn, limit, page_token)
 
     def count(self) -> Count:
         with self._using(), self._records.environment.reading() as txn:
-            return self._count(txn)
+            return self._documents.count(txn)
 
     def recall(
         self, vectors: npt.NDArray[np.float32], k: int, fingerprint: str | None = None
@@ -207,17 +184,16 @@ class Shard:
 
     def cold(self, fingerprint: str, limit: int, after: int = 0) -> builtins.list[tuple[int, str]]:
         """Return up to `limit` memories without key-values of `fingerprint`, as (seq, text), seqs over `after`."""
-        key = check_fingerprint(fingerprint)
+        check_fingerprint(fingerprint)
         check_limit(limit, limits.COLD_MAX)
         check_seq(after)
         found: builtins.list[tuple[int, str]] = []
         with self._using():
-            with self._memory_reader(None) as (txn, reader), self._key_values.environment.reading() as kv_txn:
-                is_warm = self._key_values.is_warm(kv_txn, key)
+            with self._memory_reader(fingerprint) as (txn, reader):
                 for seq in self._records.seqs(txn, after):
                     if len(found) == limit:
                         break
-                    hit = None if is_warm(seq) else reader.hit(seq, 0.0)
+                    hit = None if reader.is_warm(seq) else reader.hit(seq, 0.0)
                     if hit is not None:
                         found.append((seq, hit.text))
             self._quarantine(reader.damages)
@@ -264,7 +240,7 @@ class Shard:
         with self._using(), records.environment.reading() as txn, key_values.environment.reading() as kv_txn:
             return CollectionStats(
                 info=self.info,
-                count=self._count(txn),
+                count=self._documents.count(txn),
                 warm={name: record.count for name, record in key_values.by_fingerprint(kv_txn)},
                 position=records.position(txn),
                 records_bytes=records.environment.bytes_used(txn),
@@ -352,32 +328,6 @@ class Shard:
             self._derived.save_if_due()
             return result
 
-    def _upsert(self, txn: WriteTransaction, embedded: EmbeddedDocument, at: float) -> UpsertResult:
-        document = embedded.document
-        record = self._standing(txn, document)
-        if record is not None:
-            return UpsertResult(document.key, record.version, False, record.memories)
-        record = self._records.write(txn, embedded, content_digest(document, self.info.embedder), at)
-        return UpsertResult(document.key, record.version, True, record.memories)
-
-    def _standing(self, txn: Transaction, document: Document) -> DocumentRecord | None:
-        # What is damaged does not count as standing, so that sending it again mends it.
-        key = document.key.encode()
-        try:
-            record = self._records.documents.get(txn, key)
-        except Damaged:
-            return None
-        if record is None or record.digest != content_digest(document, self.info.embedder):
-            return None
-        return record if self._records.is_whole(txn, key, record) else None
-
-    def _stored(self, txn: Transaction, key: str, record: DocumentRecord) -> StoredDocument:
-        text = "".join(self._records.texts(txn, key, record))
-        return StoredDocument(key, text, record.metadata, record.version, tuple(record.seqs), record.updated_at)
-
-    def _count(self, txn: Transaction) -> Count:
-        return Count(self._records.documents.count(txn), self._records.memories.count(txn))
-
     def _put_batch(self, fingerprint: bytes, batch: Sequence[tuple[int, bytes]]) -> builtins.list[bool]:
         # Under the writer lock no memory goes away between the look and the commit.
         with self._using(), self._writer:
@@ -392,6 +342,13 @@ class Shard:
         if damages:
             with self._writer:
                 self._derived.quarantine(damages)
+
+
+def _check_identity(path: Path, identity: Identity, info: CollectionInfo, number: int) -> None:
+    found = (identity.collection, identity.embedder, identity.dimension, identity.shard)
+    expected = (info.name, info.embedder, info.dimension, number)
+    if found != expected:
+        raise Corrupted(f"{path} holds the records of {found}, the catalog expects {expected}; restore the right files")
 
 
 def _batches(items: Iterable[tuple[int, bytes]]) -> Iterator[Sequence[tuple[int, bytes]]]:

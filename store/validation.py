@@ -5,7 +5,7 @@ Each function raises InvalidArgument with the name of what is wrong, the size fo
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +103,8 @@ def check_text(document: Document) -> int:
 
 def check_metadata(key: str, metadata: Metadata) -> None:
     of = f"metadata of document {key!r}"
+    if not isinstance(metadata, Mapping):
+        raise InvalidArgument(f"{of} must map names to values, got {type(metadata).__name__}")
     _check_count(len(metadata), limits.METADATA_ENTRIES_MAX, f"entries in {of}")
     for name, value in metadata.items():
         if not isinstance(name, str) or not name:
