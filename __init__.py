@@ -1,1 +1,107 @@
-"""Memory3: explicit memory for language models."""
+"""Memory3: explicit memory for language models.
+
+    with memory3.open("data") as memory:          # in this process; or memory3.connect("host:port")
+        memory.upsert(memory3.Document("mira", "Mira keeps bees on the roof of the old post office."))
+        print(memory.ask("What does Mira keep?").result().text)
+
+Nothing heavy is imported before it is needed: `connect` needs neither torch nor faiss nor lmdb.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .answers import Answer, AnswerStream, Finished, GenerationEvent, Recalled, Text
+from .store.errors import (
+    Aborted,
+    AlreadyExists,
+    Cancelled,
+    Corrupted,
+    DeadlineExceeded,
+    DirectoryInUse,
+    FailedPrecondition,
+    FingerprintMismatch,
+    InvalidArgument,
+    Memory3Error,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+    UnsupportedFormat,
+)
+from .store.types import (
+    CheckReport,
+    CollectionInfo,
+    CollectionStats,
+    Count,
+    DeleteReceipt,
+    Document,
+    Hit,
+    Page,
+    StoredDocument,
+    UpsertResult,
+)
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .cluster.embedded import Embedded
+
+__all__ = [
+    "Aborted",
+    "AlreadyExists",
+    "Answer",
+    "AnswerStream",
+    "Cancelled",
+    "CheckReport",
+    "CollectionInfo",
+    "CollectionStats",
+    "Corrupted",
+    "Count",
+    "DeadlineExceeded",
+    "DeleteReceipt",
+    "DirectoryInUse",
+    "Document",
+    "FailedPrecondition",
+    "FingerprintMismatch",
+    "Finished",
+    "GenerationEvent",
+    "Hit",
+    "InvalidArgument",
+    "Memory3Error",
+    "NotFound",
+    "Page",
+    "Recalled",
+    "ResourceExhausted",
+    "StoredDocument",
+    "Text",
+    "Unavailable",
+    "UnsupportedFormat",
+    "UpsertResult",
+    "connect",
+    "open",
+]
+
+
+def open(
+    path: str | Path, *, embedder: str | None = None, model: str | None = None, device: str = "cpu"
+) -> "Embedded":
+    """Open a data directory in this process, or make one where there is nothing; a context manager.
+
+    `embedder` is a sentence-transformers name or folder, `model` a Hugging Face name or folder; without them the
+    packaged ones are used. Needs the extra `memory3[server]`.
+
+    Raises:
+        DirectoryInUse: another process serves it; connect to the address that the error names.
+        UnsupportedFormat: it was written in another format version.
+    """
+    from .cluster.embedded import Embedded
+
+    return Embedded(path, embedder=embedder, model=model, device=device)
+
+
+def connect(address: str, *, timeout_s: float = 120.0) -> "Client":
+    """Talk to the server at `address` ("host:port"); a context manager. `timeout_s` is for each call.
+
+    Nothing is sent yet: a wrong address shows as `Unavailable` at the first call.
+    """
+    from .client import Client
+
+    return Client(address, timeout_s=timeout_s)

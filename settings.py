@@ -36,9 +36,9 @@ class Settings(BaseSettings):
     threads: int = Field(default=1, ge=1, le=256, description="torch threads of a process")
     timeout_s: float = Field(default=120.0, gt=0, description="time for one call of the client")
     message_bytes_max: int = Field(default=64 << 20, ge=1 << 20, le=1 << 30, description="size of one gRPC message")
-    workers: int = Field(default=16, ge=2, le=1024, description="calls that the server works on at once")
+    workers: int = Field(default=32, ge=2, le=1024, description="calls that the server works on at once")
     generations_max: int = Field(default=2, ge=1, le=256, description="generations that run at once")
-    generations_waiting_max: int = Field(default=32, ge=0, le=4096, description="generations that may wait")
+    generations_waiting_max: int = Field(default=8, ge=0, le=1024, description="generations that may wait")
     stop_grace_s: float = Field(default=10.0, ge=0, description="time that running calls get when the server stops")
 
     @classmethod

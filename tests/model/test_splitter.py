@@ -2,10 +2,12 @@
 
 import time
 from functools import cache
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory3.model import splitter as module
 from memory3.model.splitter import REFERENCE_CHARACTERS_MAX, WINDOW_CHARACTERS, Splitter, split
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -78,10 +80,29 @@ def test_paragraphs_that_fit_together_share_a_piece() -> None:
     assert len(pieces) == 1
 
 
-def test_windows_do_not_show_in_the_pieces() -> None:
-    """A long text is cut just as the library cuts it when it sees all of it at once."""
+def test_a_heading_goes_with_what_it_heads() -> None:
+    """A piece "# Title" alone once came first in every recall about its subject, and held no answer."""
+    sentence = "Mira Sandoval keeps bees on the roof of the old post office. "
+    text = "# Mira Sandoval\n\n" + sentence * 30 + "\n\n## Her bees\n\n" + sentence * 30
+    pieces = splitter().split(text)
+    assert "".join(pieces) == text and max(map(tokens, pieces)) <= 128
+    assert pieces[0].startswith("# Mira Sandoval\n\nMira Sandoval keeps")
+    assert any("## Her bees\n\nMira" in piece for piece in pieces)
+
+
+def test_windows_do_not_show_in_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long text is cut just as if the library had seen all of it at once."""
     text = PROSE * (3 * WINDOW_CHARACTERS // len(PROSE))
-    assert splitter().split(text) == splitter()._splitter.chunks(text)
+    in_windows = splitter().split(text)
+    monkeypatch.setattr(module, "WINDOW_CHARACTERS", 10 * len(text))
+    assert splitter().split(text) == in_windows
+
+
+def test_neighbours_that_fit_together_are_one() -> None:
+    text = PROSE * 10 + "## Hours\n\nShe is there at ten. " + PROSE * 10
+    pieces = splitter().split(text)
+    pairs = pairwise(pieces)
+    assert not any(tokens(one) + tokens(other) <= 128 for one, other in pairs)
 
 
 def test_a_tokenizer_that_truncates_is_not_believed() -> None:

@@ -1,0 +1,79 @@
+"""What `Embedded` and `Client` share in taking their callers' arguments, so that both accept and refuse the same."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .store.errors import InvalidArgument
+from .store.types import Document, Vector
+
+DEFAULT_COLLECTION = "default"
+
+Query: TypeAlias = str | Vector
+Progress: TypeAlias = Callable[[int, int], None]
+"""Told (done, of how many); an exception that it raises ends the work between two batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """The queries of one recall: texts, or vectors of shape (queries, D). `many` is False for a lone query."""
+
+    texts: Sequence[str] | None
+    vectors: npt.NDArray[np.float32] | None
+    many: bool
+
+    @classmethod
+    def of(cls, query: Query | Sequence[Query]) -> "Queries":
+        """Sort out what a caller passed.
+
+        Raises:
+            InvalidArgument: it is neither text nor vectors, or texts and vectors mixed.
+        """
+        if isinstance(query, str):
+            return cls([query], None, False)
+        if isinstance(query, np.ndarray):
+            rows = _float32(query)
+            if rows.ndim not in (1, 2):
+                raise InvalidArgument(f"a query array has {rows.ndim} dimensions; one vector has 1, many have 2")
+            return cls(None, rows.reshape(1, -1) if rows.ndim == 1 else rows, rows.ndim == 2)
+        texts = [one for one in query if isinstance(one, str)]
+        if len(texts) == len(query):
+            return cls(texts, None, True)
+        if texts:
+            raise InvalidArgument("the queries mix texts and vectors; ask for them in two calls")
+        vectors = [_float32(one) for one in query]
+        if {vector.ndim for vector in vectors} != {1} or len({len(vector) for vector in vectors}) != 1:
+            raise InvalidArgument("queries are neither texts nor vectors of one length; give an array or a list")
+        return cls(None, np.stack(vectors), True)
+
+
+def documents_of(documents: Document | Iterable[Document]) -> list[Document]:
+    """The documents of one upsert.
+
+    Raises:
+        InvalidArgument: something is not a Document, or a key comes twice.
+    """
+    found = [documents] if isinstance(documents, Document) else list(documents)
+    seen: set[str] = set()
+    for document in found:
+        if not isinstance(document, Document):
+            raise InvalidArgument(f"upsert takes Documents, not {type(document).__name__}; use Document(key, text)")
+        if document.key in seen:
+            raise InvalidArgument(f"key {document.key!r} comes twice in one call; which text should stand?")
+        seen.add(document.key)
+    return found
+
+
+def keys_of(keys: str | Iterable[str]) -> list[str]:
+    """The keys of one call, each once, in their order."""
+    return [keys] if isinstance(keys, str) else list(dict.fromkeys(keys))
+
+
+def _float32(vector: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    try:
+        return np.asarray(vector, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"a query is neither text nor a vector of numbers: {error}") from error

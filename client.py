@@ -1,0 +1,304 @@
+"""The Python client: the methods of the embedded store, carried out by a server. Needs no torch, faiss or lmdb."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from google.protobuf.message import Message
+
+from .answers import AnswerStream, GenerationEvent
+from .calls import DEFAULT_COLLECTION, Progress, Queries, Query, documents_of, keys_of
+from .protos.memory3.v1 import generation_service_pb2 as generation_pb
+from .protos.memory3.v1 import memory_service_pb2 as pb
+from .protos.memory3.v1 import types_pb2
+from .store.errors import InvalidArgument
+from .store.types import (
+    CheckReport,
+    CollectionInfo,
+    CollectionStats,
+    Count,
+    DeleteReceipt,
+    Document,
+    Hit,
+    Page,
+    StoredDocument,
+    UpsertResult,
+)
+from .wire import convert
+from .wire.key_values import KeyValuesItem, PutKeyValues, batches, decode_fetched, encode_put
+from .wire.transport import Responses, Transport
+
+TIMEOUT_S = 120.0
+MESSAGE_BYTES_MAX = 64 << 20
+UPSERT_BATCH_DOCUMENTS = 64
+UPSERT_BATCH_BYTES = 256 << 10
+"""One call's share of an upsert: some seconds of embedding, so that progress shows and a deadline means something."""
+GET_BATCH_KEYS = 64
+
+Request = TypeVar("Request", bound=Message)
+
+
+class Client:
+    """A connection to a Memory3 server; a context manager, safe to share between threads.
+
+    Each call raises the class of `store/errors.py` that the server raised, `Unavailable` when there is no server, and
+    `DeadlineExceeded` after `timeout_s`.
+    """
+
+    def __init__(
+        self, address: str, *, timeout_s: float = TIMEOUT_S, message_bytes_max: int = MESSAGE_BYTES_MAX
+    ) -> None:
+        self._transport = Transport(address, timeout_s=timeout_s, message_bytes_max=message_bytes_max)
+
+    def upsert(
+        self,
+        documents: Document | Iterable[Document],
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        progress: Progress | None = None,
+    ) -> list[UpsertResult]:
+        """Store each document whole, replacing what stood under its key; durable and searchable when it returns.
+
+        A long list travels in several calls: when one fails, the documents of those before it are stored.
+
+        Raises:
+            InvalidArgument: a document is invalid, or a key comes twice; nothing of its call is stored.
+        """
+        found = documents_of(documents)
+        messages = [convert.document_to_wire(document) for document in found]
+        results = []
+        for batch, size in _upsert_batches(messages):
+            request = _message(pb.UpsertRequest, collection=collection, documents=batch)
+            timeout_s = self._transport.timeout_s * max(1.0, size / UPSERT_BATCH_BYTES)
+            response = self._transport.call("Upsert", request, timeout_s)
+            results += [convert.upsert_result_from_wire(result) for result in response.results]
+            if progress is not None:
+                progress(len(results), len(found))
+        return results
+
+    def delete(self, keys: str | Iterable[str], *, collection: str = DEFAULT_COLLECTION) -> DeleteReceipt:
+        """Forget documents; once it returns, nothing of them is ever returned again."""
+        request = _message(pb.DeleteRequest, collection=collection, keys=keys_of(keys))
+        return convert.receipt_from_wire(self._transport.call("Delete", request).receipt)
+
+    # To the type checker a str is an iterable of str too; the first overload that fits wins, which is right here.
+    @overload
+    def get(self, keys: str, *, collection: str = ...) -> StoredDocument | None: ...  # type: ignore[overload-overlap]
+    @overload
+    def get(self, keys: Iterable[str], *, collection: str = ...) -> list[StoredDocument | None]: ...
+    def get(
+        self, keys: str | Iterable[str], *, collection: str = DEFAULT_COLLECTION
+    ) -> StoredDocument | list[StoredDocument | None] | None:
+        """The document under a key, or those under many in their order; None where there is none."""
+        wanted = [keys] if isinstance(keys, str) else [*keys]
+        found: dict[str, StoredDocument] = {}
+        unique = keys_of(wanted)
+        for start in range(0, len(unique), GET_BATCH_KEYS) or [0]:
+            request = _message(pb.GetRequest, collection=collection, keys=unique[start : start + GET_BATCH_KEYS])
+            for message in self._transport.call("Get", request).documents:
+                found[message.key] = convert.stored_from_wire(message)
+        documents = [found.get(key) for key in wanted]
+        return documents[0] if isinstance(keys, str) else documents
+
+    def count(self, *, collection: str = DEFAULT_COLLECTION) -> Count:
+        """How many documents and memories the collection holds."""
+        request = _message(pb.CountRequest, collection=collection)
+        return convert.count_from_wire(self._transport.call("Count", request).count)
+
+    # Likewise: a str is a sequence of str.
+    @overload
+    def recall(self, query: Query, k: int = ..., *, collection: str = ...) -> list[Hit]: ...  # type: ignore[overload-overlap]
+    @overload
+    def recall(self, query: Sequence[Query], k: int = ..., *, collection: str = ...) -> list[list[Hit]]: ...
+    def recall(
+        self, query: Query | Sequence[Query], k: int = 5, *, collection: str = DEFAULT_COLLECTION
+    ) -> list[Hit] | list[list[Hit]]:
+        """The `k` memories nearest to a text or vector, best first; a list of such lists for many queries."""
+        queries = Queries.of(query)
+        vectors = [] if queries.vectors is None else convert.vectors_to_wire(queries.vectors)
+        request = _message(pb.RecallRequest, collection=collection, texts=queries.texts, vectors=vectors, k=k)
+        response = self._transport.call("Recall", request)
+        found = [[convert.hit_from_wire(hit) for hit in hits.hits] for hits in response.results]
+        return found if queries.many else found[0]
+
+    def ask(
+        self,
+        question: str,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        max_tokens: int = 64,
+        memories: int = 5,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> AnswerStream:
+        """Answer a question from memories; iterate the answer for its text as it comes, or call its `result`."""
+        request = _message(
+            generation_pb.GenerateRequest,
+            collection=collection,
+            question=question,
+            max_tokens=max_tokens,
+            memories=memories,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            stop=stop,
+        )
+        return self._generate(request)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        max_tokens: int = 64,
+        memories: int = 5,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> AnswerStream:
+        """Continue a prompt as it is, reading memories on the way."""
+        request = _message(
+            generation_pb.GenerateRequest,
+            collection=collection,
+            prompt=prompt,
+            max_tokens=max_tokens,
+            memories=memories,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            stop=stop,
+        )
+        return self._generate(request)
+
+    def write(
+        self,
+        keys: str | Iterable[str] | None = None,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        progress: Progress | None = None,
+    ) -> int:
+        """Write key-values for the cold memories of these documents, or of all; returns how many were written."""
+        request = _message(
+            generation_pb.WriteRequest, collection=collection, keys=[] if keys is None else keys_of(keys)
+        )
+        if keys is not None and not request.keys:
+            return 0
+        total = 0
+        while True:
+            response: generation_pb.WriteResponse = self._transport.call("Write", request)
+            total += response.written
+            if progress is not None:
+                progress(total, total + response.remaining)
+            if not response.remaining or not response.written:
+                return total
+
+    def put_key_values(
+        self, fingerprint: str, key_values: Mapping[int, bytes], *, collection: str = DEFAULT_COLLECTION
+    ) -> int:
+        """Store key-values by seq, written by the model of `fingerprint`; returns how many memories still were there.
+
+        Raises:
+            FingerprintMismatch: their length is not that of the model's other key-values.
+        """
+        items = (KeyValuesItem(seq, values) for seq, values in key_values.items())
+        groups = iter([*batches(items)] or [[]])
+        messages = (encode_put(PutKeyValues(collection, fingerprint, group)) for group in groups)
+        response: pb.PutKeyValuesResponse = self._transport.call("PutKeyValues", messages)
+        return response.stored
+
+    def fetch_key_values(
+        self, fingerprint: str, seqs: Iterable[int], *, collection: str = DEFAULT_COLLECTION
+    ) -> list[bytes | None]:
+        """The key-values of memories in the order asked for; None where none are stored for this model."""
+        request = _message(pb.FetchKeyValuesRequest, collection=collection, fingerprint=fingerprint, seqs=seqs)
+        stream = self._transport.stream("FetchKeyValues", request)
+        return [item.values for message in stream for item in decode_fetched(message)]
+
+    def stats(self, *, collection: str = DEFAULT_COLLECTION) -> CollectionStats:
+        """The state of the collection: sizes, counts, which models' key-values it holds."""
+        request = _message(pb.StatsRequest, collection=collection)
+        return convert.stats_from_wire(self._transport.call("Stats", request).stats)
+
+    def check(self, *, full: bool = False, collection: str = DEFAULT_COLLECTION) -> CheckReport:
+        """Verify the collection's invariants; `full` also reads every stored value."""
+        request = _message(pb.CheckRequest, collection=collection, full=full)
+        return convert.report_from_wire(self._transport.call("Check", request).report)
+
+    def create_collection(self, name: str) -> CollectionInfo:
+        """Make a collection for the server's embedder; one that exists with the same settings is returned."""
+        request = _message(pb.CreateCollectionRequest, collection=name)
+        return convert.info_from_wire(self._transport.call("CreateCollection", request).info)
+
+    def drop_collection(self, name: str) -> None:
+        """Remove a collection and all that it holds."""
+        self._transport.call("DropCollection", _message(pb.DropCollectionRequest, collection=name))
+
+    def describe_collection(self, name: str) -> CollectionInfo:
+        """The settings of a collection."""
+        request = _message(pb.DescribeCollectionRequest, collection=name)
+        return convert.info_from_wire(self._transport.call("DescribeCollection", request).info)
+
+    def list_collections(self) -> list[CollectionInfo]:
+        """The settings of every collection, by name."""
+        response = self._transport.call("ListCollections", pb.ListCollectionsRequest())
+        return [convert.info_from_wire(info) for info in response.collections]
+
+    def close(self) -> None:
+        """End the connection and the calls that run on it."""
+        self._transport.close()
+
+    def list(self, *, limit: int = 100, page_token: str = "", collection: str = DEFAULT_COLLECTION) -> Page:
+        """Documents in the order of their keys, a page at a time; pages may be shorter than `limit`."""
+        request = _message(pb.ListRequest, collection=collection, limit=limit, page_token=page_token)
+        response = self._transport.call("List", request)
+        return Page(tuple(map(convert.stored_from_wire, response.documents)), response.next_page_token)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _generate(self, request: generation_pb.GenerateRequest) -> AnswerStream:
+        return AnswerStream(_Events(self._transport.stream("Generate", request)))
+
+
+class _Events(Iterator[GenerationEvent]):
+    """A stream of responses as events; closing it stops the generation."""
+
+    def __init__(self, responses: Responses) -> None:
+        self._responses = responses
+        self.close: Callable[[], None] = responses.close
+
+    def __next__(self) -> GenerationEvent:
+        while True:
+            event = convert.event_from_wire(next(self._responses))
+            if event is not None:
+                return event
+
+
+def _message(kind: type[Request], **fields: Any) -> Request:
+    """A message, or our own error where protobuf refuses a value."""
+    try:
+        return kind(**fields)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"an argument cannot be sent: {error}") from error
+
+
+def _upsert_batches(messages: Sequence[types_pb2.Document]) -> Iterator[tuple[list[types_pb2.Document], int]]:
+    batch: list[types_pb2.Document] = []
+    size = 0
+    for message in messages:
+        length = message.ByteSize()
+        if batch and (len(batch) == UPSERT_BATCH_DOCUMENTS or size + length > UPSERT_BATCH_BYTES):
+            yield batch, size
+            batch, size = [], 0
+        batch.append(message)
+        size += length
+    if batch:
+        yield batch, size

@@ -1,0 +1,62 @@
+"""A thread that warms cold memories while nothing else wants the model."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from ..store.errors import Memory3Error
+from .embedded import Embedded
+from .writing import write_cold
+
+_log = logging.getLogger(__name__)
+
+LOOK_S = 0.2
+SLICE_MEMORIES = 4
+"""Written at a time, so that a question that arrives waits for little."""
+
+
+class BackgroundWriter:
+    """Writes the cold memories of every collection that changed, whenever `busy` says that no one else needs the CPU.
+
+    It may die at any point: what it has not stored stays cold, and is written when it is first read.
+    """
+
+    def __init__(self, memory: Embedded, busy: Callable[[], bool]) -> None:
+        self._memory = memory
+        self._busy = busy
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory3-writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the slice under way and end."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        seen: dict[str, int] = {}
+        while not self._stopping.wait(LOOK_S):
+            try:
+                for info in self._memory.list_collections():
+                    self._warm(info.name, seen)
+            except Memory3Error as error:
+                # A collection dropped between listing and writing, or a full disk: nothing is lost, look again later.
+                _log.warning("background writing paused: %s", error)
+                self._stopping.wait(10 * LOOK_S)
+
+    def _warm(self, name: str, seen: dict[str, int]) -> None:
+        collection = self._memory.opened(name)
+        position = collection.stats().position
+        if seen.get(name) == position:
+            return
+        remaining = 1
+        while remaining:
+            if self._stopping.is_set() or self._busy():
+                return
+            written, remaining = write_cold(collection, self._memory.models.language_model, None, limit=SLICE_MEMORIES)
+            if not written:
+                break
+        seen[name] = position

@@ -1,0 +1,259 @@
+"""The whole of Memory3 in one process: a data directory, an embedder and a model; what `memory3.open` returns."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, overload
+
+from ..answers import AnswerStream
+from ..calls import DEFAULT_COLLECTION, Progress, Queries, Query, documents_of, keys_of
+from ..store.collection import Collection
+from ..store.directory import DataDirectory
+from ..store.errors import FailedPrecondition, FingerprintMismatch, InvalidArgument, NotFound
+from ..store.types import (
+    CheckReport,
+    CollectionInfo,
+    CollectionStats,
+    Count,
+    DeleteReceipt,
+    Document,
+    Hit,
+    Page,
+    StoredDocument,
+    UpsertResult,
+)
+from .ingest import upsert
+from .memory_source import CollectionSource
+from .models import Models
+from .writing import write_cold
+
+if TYPE_CHECKING:
+    from ..model.source import GenerationOptions
+
+
+class Embedded:
+    """A data directory opened in this process; a context manager, safe to share between threads.
+
+    The collection "default" always exists. Model and embedder are loaded by the first call that needs them.
+
+    Raises:
+        DirectoryInUse: another process serves the directory; it names the address to connect to.
+        UnsupportedFormat: the directory was written in another format version.
+    """
+
+    def __init__(
+        self, path: str | Path, *, embedder: str | None = None, model: str | None = None, device: str = "cpu"
+    ) -> None:
+        self.models = Models(embedder, model, device)
+        self._directory = DataDirectory.open(path)
+
+    def upsert(
+        self,
+        documents: Document | Iterable[Document],
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        progress: Progress | None = None,
+    ) -> list[UpsertResult]:
+        """Store each document whole, replacing what stood under its key; durable and searchable when it returns.
+
+        A long list is stored in several transactions: what `progress` was told of is stored, also when it raises.
+
+        Raises:
+            InvalidArgument: a document is invalid, or a key comes twice; nothing is stored.
+        """
+        return upsert(self._embedding(collection), self.models, documents_of(documents), progress)
+
+    def delete(self, keys: str | Iterable[str], *, collection: str = DEFAULT_COLLECTION) -> DeleteReceipt:
+        """Forget documents; once it returns, nothing of them is ever returned again."""
+        return self.opened(collection).delete(keys_of(keys))
+
+    # To the type checker a str is an iterable of str too; the first overload that fits wins, which is right here.
+    @overload
+    def get(self, keys: str, *, collection: str = ...) -> StoredDocument | None: ...  # type: ignore[overload-overlap]
+    @overload
+    def get(self, keys: Iterable[str], *, collection: str = ...) -> list[StoredDocument | None]: ...
+    def get(
+        self, keys: str | Iterable[str], *, collection: str = DEFAULT_COLLECTION
+    ) -> StoredDocument | list[StoredDocument | None] | None:
+        """The document under a key, or those under many in their order; None where there is none."""
+        documents = self.opened(collection).get([keys] if isinstance(keys, str) else [*keys])
+        return documents[0] if isinstance(keys, str) else documents
+
+    def count(self, *, collection: str = DEFAULT_COLLECTION) -> Count:
+        """How many documents and memories the collection holds."""
+        return self.opened(collection).count()
+
+    # Likewise: a str is a sequence of str.
+    @overload
+    def recall(  # type: ignore[overload-overlap]
+        self, query: Query, k: int = ..., *, collection: str = ...
+    ) -> list[Hit]: ...
+    @overload
+    def recall(self, query: Sequence[Query], k: int = ..., *, collection: str = ...) -> list[list[Hit]]: ...
+    def recall(
+        self, query: Query | Sequence[Query], k: int = 5, *, collection: str = DEFAULT_COLLECTION
+    ) -> list[Hit] | list[list[Hit]]:
+        """The `k` memories nearest to a text or vector, best first; a list of such lists for many queries.
+
+        `Hit.warm` is about the model of this process, and False as long as that is not loaded.
+        """
+        queries = Queries.of(query)
+        vectors, texts = queries.vectors, queries.texts
+        opened = self.opened(collection) if texts is None else self._embedding(collection)
+        if vectors is None:
+            vectors = self.models.embedder.embed(texts or [])
+        fingerprint = self.models.language_model.fingerprint if self.models.model_loaded else None
+        found = opened.recall(vectors, k, fingerprint)
+        return found if queries.many else found[0]
+
+    def ask(
+        self,
+        question: str,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        max_tokens: int = 64,
+        memories: int = 5,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> AnswerStream:
+        """Answer a question from memories; iterate the answer for its text as it comes, or call its `result`."""
+        options = _options(max_tokens, memories, temperature, top_p, seed, stop)
+        source = CollectionSource(self._embedding(collection), self.models)
+        return AnswerStream(self.models.language_model.ask(question, source, options=options))
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        max_tokens: int = 64,
+        memories: int = 5,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> AnswerStream:
+        """Continue a prompt as it is, reading memories on the way."""
+        options = _options(max_tokens, memories, temperature, top_p, seed, stop)
+        source = CollectionSource(self._embedding(collection), self.models)
+        return AnswerStream(self.models.language_model.generate(prompt, source, options=options))
+
+    def write(
+        self,
+        keys: str | Iterable[str] | None = None,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        progress: Progress | None = None,
+    ) -> int:
+        """Write key-values for the cold memories of these documents, or of all; returns how many were written."""
+        wanted = None if keys is None else keys_of(keys)
+        return write_cold(self.opened(collection), self.models.language_model, wanted, progress=progress)[0]
+
+    def put_key_values(
+        self, fingerprint: str, key_values: Mapping[int, bytes], *, collection: str = DEFAULT_COLLECTION
+    ) -> int:
+        """Store key-values by seq, written by the model of `fingerprint`; returns how many memories still were there.
+
+        Raises:
+            FingerprintMismatch: their length is not that of the model's key-values.
+        """
+        opened = self.opened(collection)
+        model = self.models.language_model if self.models.model_loaded else None
+        for seq, values in key_values.items():
+            if model is not None and fingerprint == model.fingerprint and len(values) != model.key_value_bytes:
+                raise FingerprintMismatch(
+                    f"key-values of seq {seq} have {len(values)} bytes, those of model {model.name!r} have "
+                    f"{model.key_value_bytes}; write them with the model that the fingerprint names"
+                )
+        return sum(opened.put_key_values(fingerprint, list(key_values.items())))
+
+    def fetch_key_values(
+        self, fingerprint: str, seqs: Iterable[int], *, collection: str = DEFAULT_COLLECTION
+    ) -> list[bytes | None]:
+        """The key-values of memories in the order asked for; None where none are stored for this model."""
+        return self.opened(collection).fetch_key_values(fingerprint, list(seqs))
+
+    def stats(self, *, collection: str = DEFAULT_COLLECTION) -> CollectionStats:
+        """The state of the collection: sizes, counts, which models' key-values it holds."""
+        return self.opened(collection).stats()
+
+    def check(self, *, full: bool = False, collection: str = DEFAULT_COLLECTION) -> CheckReport:
+        """Verify the collection's invariants; `full` also reads every stored value."""
+        return self.opened(collection).check(full)
+
+    def create_collection(self, name: str) -> CollectionInfo:
+        """Make a collection for this process's embedder; one that exists with the same settings is returned."""
+        return self._directory.create_collection(name, self.models.embedder_name, self.models.dimension).info
+
+    def drop_collection(self, name: str) -> None:
+        """Remove a collection and all that it holds."""
+        self._directory.drop_collection(name)
+
+    def describe_collection(self, name: str) -> CollectionInfo:
+        """The settings of a collection."""
+        return self.opened(name).info
+
+    def list_collections(self) -> list[CollectionInfo]:
+        """The settings of every collection, by name."""
+        self.opened(DEFAULT_COLLECTION)
+        return self._directory.collections()
+
+    def close(self) -> None:
+        """Wait for calls under way and let go of the directory."""
+        self._directory.close()
+
+    def list(self, *, limit: int = 100, page_token: str = "", collection: str = DEFAULT_COLLECTION) -> Page:
+        """Documents in the order of their keys, a page at a time; pages may be shorter than `limit`."""
+        return self.opened(collection).list(limit, page_token)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def opened(self, name: str) -> Collection:
+        """The collection itself, for those who serve it; "default" is made when it is first asked for."""
+        try:
+            return self._directory.collection(name)
+        except NotFound:
+            if name != DEFAULT_COLLECTION:
+                raise
+        return self._directory.create_collection(name, self.models.embedder_name, self.models.dimension)
+
+    def load_models(self) -> None:
+        """Load embedder and model now, so that the first call does not wait for them."""
+        _ = self.models.embedder, self.models.language_model
+
+    def publish(self, address: str) -> None:
+        """Let those who open this directory know where it is served."""
+        self._directory.publish(address)
+
+    def _embedding(self, name: str) -> Collection:
+        """The collection, if this process's embedder made its vectors; a text's vector of another finds nonsense."""
+        collection = self.opened(name)
+        if collection.info.embedder != self.models.embedder_name:
+            raise FailedPrecondition(
+                f"collection {name!r} was embedded with {collection.info.embedder!r}, this process embeds with "
+                f"{self.models.embedder_name!r}; open it with embedder={collection.info.embedder!r}"
+            )
+        return collection
+
+
+def _options(
+    max_tokens: int, memories: int, temperature: float, top_p: float, seed: int | None, stop: Sequence[str]
+) -> "GenerationOptions":
+    from ..model.source import GenerationOptions
+
+    if max_tokens < 1:
+        raise InvalidArgument(f"max_tokens is {max_tokens}; ask for at least 1")
+    if not 0 <= memories <= 64:
+        raise InvalidArgument(f"memories is {memories}; a chunk reads 0 to 64")
+    if not 0 <= temperature <= 100 or not 0 < top_p <= 1:
+        raise InvalidArgument(f"temperature {temperature} must be 0 to 100, and top_p {top_p} over 0 and at most 1")
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    return GenerationOptions(max_tokens, memories, temperature, top_p, seed, stops)

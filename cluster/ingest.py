@@ -1,0 +1,77 @@
+"""Documents to embedded documents to the store, a batch at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from ..calls import Progress
+from ..store.collection import Collection
+from ..store.types import Document, EmbeddedDocument, Reference, UpsertResult
+from ..store.validation import check_documents
+from .models import Models
+
+BATCH_DOCUMENTS = 64
+BATCH_CHARACTERS = 64 << 10
+"""Text of one transaction, as far as a single document is not longer."""
+EMBED_REFERENCES = 64
+"""References between two looks at whether the caller still waits."""
+
+
+def upsert(
+    collection: Collection, models: Models, documents: Sequence[Document], progress: Progress | None
+) -> list[UpsertResult]:
+    """Store documents; all are valid before any is embedded, and what is stored already is not embedded again."""
+    check_documents(documents)
+    results: list[UpsertResult] = []
+
+    def report() -> None:
+        if progress is not None:
+            progress(len(results), len(documents))
+
+    for batch in _batches(documents):
+        report()
+        standing = _standing(collection, batch)
+        changed = [document for document in batch if document.key not in standing]
+        stored = collection.upsert(_embed(models, changed, report)) if changed else []
+        by_key = standing | {result.key: result for result in stored}
+        results += [by_key[document.key] for document in batch]
+    report()
+    return results
+
+
+def _standing(collection: Collection, batch: Sequence[Document]) -> dict[str, UpsertResult]:
+    found = collection.get(sorted(collection.unchanged(batch)))
+    return {
+        document.key: UpsertResult(document.key, document.version, False, len(document.memories))
+        for document in found
+        if document is not None
+    }
+
+
+def _embed(models: Models, documents: Sequence[Document], report: Callable[[], None]) -> list[EmbeddedDocument]:
+    cuts = [models.language_model.split(document.text) for document in documents]
+    texts = [text for cut in cuts for text in cut]
+    vectors = []
+    for start in range(0, len(texts), EMBED_REFERENCES):
+        report()
+        vectors.append(models.embedder.embed(texts[start : start + EMBED_REFERENCES]))
+    references = map(Reference, texts, np.concatenate(vectors))
+    # `islice` takes each document's share from the one iterator.
+    return [
+        EmbeddedDocument(document, list(islice(references, len(cut))))
+        for document, cut in zip(documents, cuts, strict=True)
+    ]
+
+
+def _batches(documents: Sequence[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        if batch and (len(batch) == BATCH_DOCUMENTS or size + len(document.text) > BATCH_CHARACTERS):
+            yield batch
+            batch, size = [], 0
+        batch.append(document)
+        size += len(document.text)
+    if batch:
+        yield batch

@@ -1,0 +1,125 @@
+"""The servicer of `MemoryService`: each method validates, calls the embedded store and converts."""
+
+from collections.abc import Iterator
+
+import grpc
+
+from ..calls import DEFAULT_COLLECTION, Query
+from ..protos.memory3.v1 import memory_service_pb2 as pb
+from ..store.errors import InvalidArgument
+from ..wire import convert
+from ..wire.key_values import KeyValuesItem, batches, decode_put, encode_fetched
+from .binding import check_alive
+from .embedded import Embedded
+
+LIST_LIMIT_DEFAULT = 100
+RECALL_K_DEFAULT = 5
+FETCH_GROUP = 16
+"""Key-values in memory at once while a stream of them is sent."""
+
+
+class MemoryServicer:
+    """Knowledge in and out over gRPC."""
+
+    def __init__(self, memory: Embedded, message_bytes_max: int) -> None:
+        self._memory = memory
+        self._message_bytes_max = message_bytes_max
+
+    def Upsert(self, request: pb.UpsertRequest, context: grpc.ServicerContext) -> pb.UpsertResponse:
+        documents = [convert.document_from_wire(document) for document in request.documents]
+        results = self._memory.upsert(
+            documents, collection=_collection(request.collection), progress=lambda done, of: check_alive(context)
+        )
+        return pb.UpsertResponse(results=map(convert.upsert_result_to_wire, results))
+
+    def Delete(self, request: pb.DeleteRequest, context: grpc.ServicerContext) -> pb.DeleteResponse:
+        receipt = self._memory.delete(list(request.keys), collection=_collection(request.collection))
+        return pb.DeleteResponse(receipt=convert.receipt_to_wire(receipt))
+
+    def Get(self, request: pb.GetRequest, context: grpc.ServicerContext) -> pb.GetResponse:
+        documents = self._memory.get(list(request.keys), collection=_collection(request.collection))
+        return pb.GetResponse(documents=[convert.stored_to_wire(found) for found in documents if found is not None])
+
+    def List(self, request: pb.ListRequest, context: grpc.ServicerContext) -> pb.ListResponse:
+        limit = request.limit or LIST_LIMIT_DEFAULT
+        while True:
+            page = self._memory.list(
+                limit=limit, page_token=request.page_token, collection=_collection(request.collection)
+            )
+            response = pb.ListResponse(
+                documents=map(convert.stored_to_wire, page.documents), next_page_token=page.next_page_token
+            )
+            # A page of long documents is cut shorter rather than refused: its token leads on just as well.
+            if response.ByteSize() <= self._message_bytes_max or limit == 1:
+                return response
+            limit = max(1, min(limit, len(page.documents)) // 2)
+
+    def Count(self, request: pb.CountRequest, context: grpc.ServicerContext) -> pb.CountResponse:
+        count = self._memory.count(collection=_collection(request.collection))
+        return pb.CountResponse(count=convert.count_to_wire(count))
+
+    def Recall(self, request: pb.RecallRequest, context: grpc.ServicerContext) -> pb.RecallResponse:
+        if bool(request.texts) == bool(request.vectors):
+            raise InvalidArgument("recall takes either texts or vectors, and at least one")
+        queries: list[Query] = list(request.texts) or list(convert.vectors_from_wire(request.vectors))
+        found = self._memory.recall(queries, request.k or RECALL_K_DEFAULT, collection=_collection(request.collection))
+        return pb.RecallResponse(results=[pb.Hits(hits=map(convert.hit_to_wire, hits)) for hits in found])
+
+    def FetchKeyValues(self, request: pb.FetchKeyValuesRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
+        collection = _collection(request.collection)
+        for start in range(0, len(request.seqs), FETCH_GROUP):
+            check_alive(context)
+            seqs = request.seqs[start : start + FETCH_GROUP]
+            values = self._memory.fetch_key_values(request.fingerprint, seqs, collection=collection)
+            for batch in batches(map(KeyValuesItem, seqs, values)):
+                yield encode_fetched(batch)
+
+    def PutKeyValues(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> pb.PutKeyValuesResponse:
+        first = None
+        stored = 0
+        for message in requests:
+            check_alive(context)
+            put = decode_put(message)
+            first = first or put
+            if any(item.values is None for item in put.items):
+                raise InvalidArgument("an item of key-values has no values; send each memory's values with its seq")
+            key_values = {item.seq: item.values for item in put.items if item.values is not None}
+            stored += self._memory.put_key_values(
+                first.fingerprint, key_values, collection=_collection(first.collection)
+            )
+        return pb.PutKeyValuesResponse(stored=stored)
+
+    def Stats(self, request: pb.StatsRequest, context: grpc.ServicerContext) -> pb.StatsResponse:
+        stats = self._memory.stats(collection=_collection(request.collection))
+        return pb.StatsResponse(stats=convert.stats_to_wire(stats))
+
+    def Check(self, request: pb.CheckRequest, context: grpc.ServicerContext) -> pb.CheckResponse:
+        report = self._memory.check(full=request.full, collection=_collection(request.collection))
+        return pb.CheckResponse(report=convert.report_to_wire(report))
+
+    def CreateCollection(
+        self, request: pb.CreateCollectionRequest, context: grpc.ServicerContext
+    ) -> pb.CreateCollectionResponse:
+        info = self._memory.create_collection(request.collection)
+        return pb.CreateCollectionResponse(info=convert.info_to_wire(info))
+
+    def DropCollection(
+        self, request: pb.DropCollectionRequest, context: grpc.ServicerContext
+    ) -> pb.DropCollectionResponse:
+        self._memory.drop_collection(request.collection)
+        return pb.DropCollectionResponse()
+
+    def DescribeCollection(
+        self, request: pb.DescribeCollectionRequest, context: grpc.ServicerContext
+    ) -> pb.DescribeCollectionResponse:
+        info = self._memory.describe_collection(_collection(request.collection))
+        return pb.DescribeCollectionResponse(info=convert.info_to_wire(info))
+
+    def ListCollections(
+        self, request: pb.ListCollectionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListCollectionsResponse:
+        return pb.ListCollectionsResponse(collections=map(convert.info_to_wire, self._memory.list_collections()))
+
+
+def _collection(name: str) -> str:
+    return name or DEFAULT_COLLECTION

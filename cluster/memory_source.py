@@ -1,0 +1,44 @@
+"""What a model reads from: one collection, searched with the embedder; cold memories are written on the spot."""
+
+import logging
+from collections.abc import Sequence
+
+from ..store.collection import Collection
+from ..store.errors import Corrupted
+from ..store.types import Hit
+from .models import Models
+from .writing import write_memories
+
+_log = logging.getLogger(__name__)
+
+
+class CollectionSource:
+    """A `MemorySource` (model/source.py) over a collection."""
+
+    def __init__(self, collection: Collection, models: Models) -> None:
+        self._collection = collection
+        self._models = models
+
+    def recall(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """The `k` nearest memories for each query, best first."""
+        vectors = self._models.embedder.embed(queries)
+        return self._collection.recall(vectors, k, self._models.language_model.fingerprint)
+
+    def key_values(self, hits: Sequence[Hit]) -> list[bytes | None]:
+        """The key-values of each memory; None for one that was deleted since it was recalled."""
+        found = self._fetch([hit.seq for hit in hits])
+        cold = {hit.seq: hit.text for hit, values in zip(hits, found, strict=True) if values is None}
+        if not cold:
+            return found
+        written = write_memories(self._collection, self._models.language_model, cold)
+        return [values or written.get(hit.seq) for hit, values in zip(hits, found, strict=True)]
+
+    def _fetch(self, seqs: Sequence[int]) -> list[bytes | None]:
+        fingerprint = self._models.language_model.fingerprint
+        while True:
+            try:
+                return self._collection.fetch_key_values(fingerprint, seqs)
+            except Corrupted as error:
+                # The store has removed what was damaged, so these memories are cold now and their text is still
+                # there: they are written again. Each round removes at least one, so this ends.
+                _log.warning("%s; they are written again", error)

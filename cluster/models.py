@@ -1,0 +1,72 @@
+"""The embedder and the model of one process, loaded when first needed.
+
+Reading and deleting need neither, so a command that only looks up a key does not wait for torch.
+"""
+
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from ..model.embedder import DEFAULT_DIMENSION, DEFAULT_EMBEDDER, Embedder
+
+if TYPE_CHECKING:
+    from ..model.language_model import LanguageModel
+
+T = TypeVar("T")
+
+
+class Models:
+    """The names of embedder and model, and behind them the things themselves."""
+
+    def __init__(self, embedder: str | None = None, model: str | None = None, device: str = "cpu") -> None:
+        self.embedder_name = embedder or DEFAULT_EMBEDDER
+        self._model_name = model
+        self._device = device
+        self._embedder = _Lazy(self._load_embedder)
+        self._language_model = _Lazy(self._load_language_model)
+
+    @property
+    def embedder(self) -> Embedder:
+        return self._embedder.value
+
+    @property
+    def language_model(self) -> "LanguageModel":
+        return self._language_model.value
+
+    @property
+    def model_loaded(self) -> bool:
+        return self._language_model.loaded
+
+    @cached_property
+    def dimension(self) -> int:
+        """The embedder's; known without loading it for the packaged one."""
+        return DEFAULT_DIMENSION if self.embedder_name == DEFAULT_EMBEDDER else self.embedder.dimension
+
+    def _load_embedder(self) -> Embedder:
+        return Embedder.load(self.embedder_name, self._device)
+
+    def _load_language_model(self) -> "LanguageModel":
+        from ..model.language_model import LanguageModel
+
+        return LanguageModel.load(self._model_name, device=self._device)
+
+
+class _Lazy(Generic[T]):
+    """A value made once, by the first who asks, while the others wait."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: list[T] = []
+
+    @property
+    def loaded(self) -> bool:
+        return bool(self._made)
+
+    @property
+    def value(self) -> T:
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]

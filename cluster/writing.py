@@ -1,0 +1,71 @@
+"""Turning cold memories warm: the model writes their key-values, the store takes those of memories still there."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..calls import Progress
+from ..store.collection import Collection
+
+if TYPE_CHECKING:
+    from ..model.language_model import LanguageModel
+
+BATCH_MEMORIES = 16
+
+
+def write_memories(collection: Collection, model: "LanguageModel", texts: dict[int, str]) -> dict[int, bytes]:
+    """Write key-values for the references `texts` (by seq), store them, and return those of memories still there.
+
+    The store looks whether a memory is live in the same transaction in which it takes the key-values: what was deleted
+    while the model was writing stays deleted.
+    """
+    key_values = dict(zip(texts, model.write(list(texts.values())), strict=True))
+    live = collection.put_key_values(model.fingerprint, list(key_values.items()))
+    return {seq: values for (seq, values), alive in zip(key_values.items(), live, strict=True) if alive}
+
+
+def write_cold(
+    collection: Collection,
+    model: "LanguageModel",
+    keys: Sequence[str] | None,
+    *,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[int, int]:
+    """Write cold memories, of the documents `keys` or of all, at most `limit`; return (written, remaining)."""
+    written = 0
+    remaining = count_cold(collection, model.fingerprint, keys)
+    while remaining and (limit is None or written < limit):
+        if progress is not None:
+            progress(written, written + remaining)
+        size = BATCH_MEMORIES if limit is None else min(BATCH_MEMORIES, limit - written)
+        texts = _cold(collection, model.fingerprint, keys, size)
+        if not texts:
+            break
+        written += len(write_memories(collection, model, texts))
+        remaining = count_cold(collection, model.fingerprint, keys)
+    if progress is not None:
+        progress(written, written + remaining)
+    return written, remaining
+
+
+def count_cold(collection: Collection, fingerprint: str, keys: Sequence[str] | None) -> int:
+    if keys is not None:
+        return len(_cold_of(collection, fingerprint, keys))
+    stats = collection.stats()
+    return stats.count.memories - stats.warm.get(fingerprint, 0)
+
+
+def _cold(collection: Collection, fingerprint: str, keys: Sequence[str] | None, limit: int) -> dict[int, str]:
+    if keys is None:
+        return dict(collection.cold(fingerprint, limit))
+    return dict(list(_cold_of(collection, fingerprint, keys).items())[:limit])
+
+
+def _cold_of(collection: Collection, fingerprint: str, keys: Sequence[str]) -> dict[int, str]:
+    seqs = [seq for document in collection.get(keys) if document is not None for seq in document.memories]
+    found: dict[int, str] = {}
+    for start in range(0, len(seqs), 1_000):
+        for hit in collection.memories(seqs[start : start + 1_000], fingerprint):
+            if hit is not None and not hit.warm:
+                found[hit.seq] = hit.text
+    return found

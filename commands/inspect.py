@@ -1,0 +1,67 @@
+"""`memory3 stats` and `check`: how a store is."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from ..store.types import CollectionStats
+from .connection import connected
+from .options import CollectionName, Data, Json, ServerAddress, Target
+from .output import bytes_of, plain, print_json, results, table_of_fields
+
+
+def stats(
+    data: Data = None, server: ServerAddress = None, collection: CollectionName = None, json: Json = False
+) -> None:
+    """Show how much a collection holds, on disk and in memory."""
+    target = Target.of(data, server, collection)
+    with connected(target) as memory:
+        found = memory.stats(collection=target.collection)
+    if json:
+        print_json(_fields(found))
+        return
+    warm = {f"warm for {fingerprint}": f"{count} memories" for fingerprint, count in found.warm.items()}
+    fields = {
+        "collection": found.info.name,
+        "embedder": f"{found.info.embedder}, {found.info.dimension} dimensions",
+        "documents": found.count.documents,
+        "memories": found.count.memories,
+        **warm,
+        "position": found.position,
+        "records": bytes_of(found.records_bytes),
+        "key-values": bytes_of(found.key_values_bytes),
+        "index in memory": bytes_of(found.index_bytes),
+        "damaged values": found.quarantined,
+    }
+    results.print(table_of_fields(fields))
+
+
+def check(
+    full: Annotated[
+        bool, typer.Option("--full", help="Also read every stored value and compare its checksum.")
+    ] = False,
+    data: Data = None,
+    server: ServerAddress = None,
+    collection: CollectionName = None,
+    json: Json = False,
+) -> None:
+    """Verify that records, keys, vectors, index and key-values agree. The exit code is 1 when they do not."""
+    target = Target.of(data, server, collection)
+    with connected(target) as memory:
+        report = memory.check(full=full, collection=target.collection)
+    if json:
+        print_json({"ok": report.ok} | asdict(report))
+    else:
+        for problem in report.problems:
+            results.print(plain(problem), style="red")
+        verdict = "all is well" if report.ok else f"{len(report.problems)} problems"
+        results.print(
+            f"{report.documents} documents, {report.memories} memories, {report.key_values} key-values: {verdict}"
+        )
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _fields(stats: CollectionStats) -> dict[str, Any]:
+    return asdict(stats) | {"warm": dict(stats.warm)}

@@ -1,0 +1,75 @@
+"""Calls over one gRPC channel: names to methods, deadlines, and failures as our own errors."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+
+from ..store.errors import InvalidArgument, Unavailable
+from .methods import GENERATION_SERVICE, MEMORY_SERVICE, Method, methods_of
+from .status import error_of
+
+
+class Transport:
+    """A channel to one server; safe to share between threads. Nothing is sent before the first call."""
+
+    def __init__(self, address: str, *, timeout_s: float, message_bytes_max: int) -> None:
+        if not address.strip():
+            raise InvalidArgument("the server's address is empty; give host:port")
+        self.address = address
+        self.timeout_s = timeout_s
+        # The server alone judges what is too large to send: its limit counts, and its answer says so.
+        sizes = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", message_bytes_max)]
+        self._channel = grpc.insecure_channel(address, options=sizes)
+        methods = [*methods_of(MEMORY_SERVICE), *methods_of(GENERATION_SERVICE)]
+        self._methods = {method.name: self._bind(method) for method in methods}
+        self._closed = False
+
+    def call(self, name: str, request: Any, timeout_s: float | None = None) -> Any:
+        """One request (or an iterator of them, where the method takes a stream), one answer."""
+        method = self._method(name)
+        try:
+            return method(request, timeout=timeout_s or self.timeout_s)
+        except grpc.RpcError as error:
+            raise error_of(error) from error
+
+    def stream(self, name: str, request: Any, timeout_s: float | None = None) -> "Responses":
+        """One request, a stream of answers; the request is sent at once."""
+        return Responses(self._method(name)(request, timeout=timeout_s or self.timeout_s))
+
+    def close(self) -> None:
+        """End the channel and the calls that run on it."""
+        self._closed = True
+        self._channel.close()
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        if self._closed:
+            raise Unavailable(f"the client of {self.address} is closed; connect again")
+        return self._methods[name]
+
+    def _bind(self, method: Method) -> Callable[..., Any]:
+        factories: dict[tuple[bool, bool], Any] = {
+            (False, False): self._channel.unary_unary,
+            (False, True): self._channel.unary_stream,
+            (True, False): self._channel.stream_unary,
+        }
+        bound: Callable[..., Any] = factories[method.request_streams, method.response_streams](
+            method.path, request_serializer=method.request.encode, response_deserializer=method.response.decode
+        )
+        return bound
+
+
+class Responses(Iterator[Any]):
+    """The answers of a streaming call; closing it tells the server to stop."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._call)
+        except grpc.RpcError as error:
+            raise error_of(error) from error
+
+    def close(self) -> None:
+        self._call.cancel()
