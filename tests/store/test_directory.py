@@ -1,0 +1,304 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from memory3.store import directory as directory_module
+from memory3.store.collection import Collection
+from memory3.store.directory import DataDirectory
+from memory3.store.errors import (
+    AlreadyExists,
+    Corrupted,
+    DirectoryInUse,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+    UnsupportedFormat,
+)
+from memory3.store.types import CollectionInfo
+
+from .builders import DIMENSION, EMBEDDER, KEY_VALUES, RECORDS, collection_at, copy_of, embedded, recalled
+
+OPEN_ELSEWHERE = """
+import sys
+from memory3.store.directory import DataDirectory
+from memory3.store.errors import DirectoryInUse
+try:
+    DataDirectory.open(sys.argv[1]).close()
+    print("opened")
+except DirectoryInUse as error:
+    print(error.address, error)
+"""
+
+SERVE_AND_DIE = """
+import os, signal, sys
+from memory3.store.directory import DataDirectory
+directory = DataDirectory.open(sys.argv[1])
+directory.publish("localhost:1")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def python(script: str, path: Path) -> str:
+    return subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=60).stdout
+
+
+def test_collections_are_there_after_reopening(tmp_path: Path) -> None:
+    with DataDirectory.open(tmp_path / "not" / "yet" / "there") as directory:
+        directory.create_collection("b", EMBEDDER, DIMENSION)
+        directory.create_collection("a", "other", 3)
+    with DataDirectory.open(tmp_path / "not" / "yet" / "there") as directory:
+        assert directory.collections() == [CollectionInfo("a", "other", 3), CollectionInfo("b", EMBEDDER, DIMENSION)]
+        assert directory.collection("a").info == CollectionInfo("a", "other", 3)
+        assert directory.collection("a") is directory.collection("a")
+
+
+def test_creating_the_same_again_returns_it_and_other_settings_are_refused(tmp_path: Path) -> None:
+    with DataDirectory.open(tmp_path) as directory:
+        collection = directory.create_collection("one", EMBEDDER, DIMENSION)
+        assert directory.create_collection("one", EMBEDDER, DIMENSION) is collection
+        with pytest.raises(AlreadyExists, match="dimension 16, asked for are 'test embedder' and 17"):
+            directory.create_collection("one", EMBEDDER, 17)
+        with pytest.raises(AlreadyExists, match="'other'"):
+            directory.create_collection("one", "other", DIMENSION)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "ä", "a/b", "..", "x" * 65, "a\0", "a\n"])
+def test_a_bad_name_is_refused(tmp_path: Path, name: str) -> None:
+    with DataDirectory.open(tmp_path) as directory:
+        for call in (directory.collection, directory.drop_collection):
+            with pytest.raises(InvalidArgument, match="collection name"):
+                call(name)
+        with pytest.raises(InvalidArgument, match="collection name"):
+            directory.create_collection(name, EMBEDDER, DIMENSION)
+
+
+@pytest.mark.parametrize(("embedder", "dimension"), [("", 3), ("e" * 513, 3), ("e", 0), ("e", -1), ("e", 8193)])
+def test_bad_settings_are_refused(tmp_path: Path, embedder: str, dimension: int) -> None:
+    with DataDirectory.open(tmp_path) as directory:
+        with pytest.raises(InvalidArgument):
+            directory.create_collection("name", embedder, dimension)
+        assert directory.collections() == []
+
+
+def test_a_missing_collection_is_not_found(tmp_path: Path) -> None:
+    with DataDirectory.open(tmp_path) as directory:
+        with pytest.raises(NotFound, match="'none'"):
+            directory.collection("none")
+        with pytest.raises(NotFound, match="'none'"):
+            directory.drop_collection("none")
+
+
+def test_a_dropped_collection_is_gone_and_a_new_one_of_its_name_is_empty(tmp_path: Path) -> None:
+    with DataDirectory.open(tmp_path) as directory:
+        old = directory.create_collection("one", EMBEDDER, DIMENSION)
+        old.upsert([embedded("key", "text")])
+        directory.drop_collection("one")
+        with pytest.raises(Unavailable):
+            old.count()
+        assert not (tmp_path / RECORDS).exists()
+        new = directory.create_collection("one", "another embedder", DIMENSION + 1)
+        assert new.count().documents == 0
+    with DataDirectory.open(tmp_path) as directory:
+        assert directory.collection("one").info.embedder == "another embedder"
+        directory.drop_collection("one")
+    with DataDirectory.open(tmp_path) as directory:
+        assert directory.collections() == []
+        assert list((tmp_path / "collections").iterdir()) == []
+
+
+def test_more_collections_than_allowed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_module, "COLLECTIONS_MAX", 2)
+    with DataDirectory.open(tmp_path) as directory:
+        for name in "ab":
+            directory.create_collection(name, EMBEDDER, DIMENSION)
+        with pytest.raises(ResourceExhausted, match="2 collections exist"):
+            directory.create_collection("c", EMBEDDER, DIMENSION)
+
+
+def test_a_crash_between_catalog_and_files_of_a_drop_leaves_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DataDirectory.open(tmp_path) as directory:
+        directory.create_collection("one", EMBEDDER, DIMENSION)
+        monkeypatch.setattr(directory_module.shutil, "rmtree", lambda *_, **__: None)
+        directory.drop_collection("one")
+    monkeypatch.undo()
+    assert (tmp_path / RECORDS).exists()
+    with DataDirectory.open(tmp_path) as directory:
+        assert directory.collections() == []
+        assert not (tmp_path / RECORDS).exists()
+
+
+def test_a_crash_between_files_and_catalog_of_a_creation_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> None:
+        raise ResourceExhausted("the disk is full")
+
+    with DataDirectory.open(tmp_path) as directory:
+        with monkeypatch.context() as patched:
+            patched.setattr(directory_module, "write_catalog", no_space)
+            with pytest.raises(ResourceExhausted):
+                directory.create_collection("one", EMBEDDER, DIMENSION)
+        assert directory.collections() == []
+        copy = copy_of(tmp_path, tmp_path.parent / "crashed")
+        assert directory.create_collection("one", EMBEDDER, DIMENSION).count().documents == 0
+    assert (copy / RECORDS).exists()
+    with DataDirectory.open(copy) as directory:
+        assert directory.collections() == []
+    assert not (copy / RECORDS).exists()
+
+
+def test_a_second_opener_is_told_where_it_is_served(tmp_path: Path) -> None:
+    with DataDirectory.open(tmp_path) as directory:
+        assert python(OPEN_ELSEWHERE, tmp_path).startswith("None data directory")
+        directory.publish("localhost:7000")
+        assert "localhost:7000 data directory" in python(OPEN_ELSEWHERE, tmp_path)
+        assert "is served at localhost:7000" in python(OPEN_ELSEWHERE, tmp_path)
+        with pytest.raises(DirectoryInUse) as caught:
+            DataDirectory.open(tmp_path)
+        assert caught.value.address == "localhost:7000"
+        server = json.loads((tmp_path / "server.json").read_text())
+        assert server["pid"] == os.getpid()
+        assert server["started_at"] > 0
+    assert not (tmp_path / "server.json").exists()
+    assert python(OPEN_ELSEWHERE, tmp_path) == "opened\n"
+
+
+def test_what_a_killed_server_left_is_ignored(tmp_path: Path) -> None:
+    python(SERVE_AND_DIE, tmp_path)
+    assert (tmp_path / "server.json").exists()
+    with DataDirectory.open(tmp_path):
+        assert not (tmp_path / "server.json").exists()
+        assert python(OPEN_ELSEWHERE, tmp_path).startswith("None ")
+
+
+def test_a_damaged_server_file_does_not_hide_that_the_directory_is_in_use(tmp_path: Path) -> None:
+    with DataDirectory.open(tmp_path):
+        for content in ("", "[]", '{"pid": 1}', "\xff"):
+            (tmp_path / "server.json").write_text(content)
+            with pytest.raises(DirectoryInUse) as caught:
+                DataDirectory.open(tmp_path)
+            assert caught.value.address is None
+
+
+def test_another_format_version_is_refused_with_both_versions(tmp_path: Path) -> None:
+    DataDirectory.open(tmp_path).close()
+    (tmp_path / "format.json").write_text(json.dumps({"magic": "memory3 data directory", "format": 2}))
+    for _ in range(2):
+        with pytest.raises(UnsupportedFormat, match="format version 2, this release reads version 1"):
+            DataDirectory.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"magic": "memory3 data directory"}', "\xff"])
+def test_a_damaged_format_file_is_corrupted(tmp_path: Path, content: str) -> None:
+    DataDirectory.open(tmp_path).close()
+    (tmp_path / "format.json").write_text(content)
+    with pytest.raises(Corrupted, match=r"format\.json"):
+        DataDirectory.open(tmp_path)
+
+
+def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(FailedPrecondition, match=r"thesis\.txt"):
+        DataDirectory.open(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(FailedPrecondition, match="not a directory"):
+        DataDirectory.open(tmp_path / "thesis.txt")
+
+
+def test_a_crash_while_a_directory_is_made_is_made_up_for(tmp_path: Path) -> None:
+    for left in ([], ["lock"], ["lock", "format.json.tmp"], ["lock", "format.json"]):
+        path = tmp_path / str(len(left))
+        DataDirectory.open(path).close()
+        for entry in path.iterdir():
+            if entry.name not in left:
+                entry.unlink()
+        if "format.json.tmp" in left:
+            (path / "format.json.tmp").write_text("{")
+        with DataDirectory.open(path) as directory:
+            assert directory.collections() == []
+            assert not (path / "format.json.tmp").exists()
+
+
+def test_every_flipped_bit_of_the_catalog_is_noticed(tmp_path: Path) -> None:
+    with DataDirectory.open(tmp_path) as directory:
+        directory.create_collection("one", EMBEDDER, DIMENSION)
+    good = (tmp_path / "catalog.json").read_bytes()
+    for place in range(0, len(good)):
+        damaged = bytearray(good)
+        damaged[place] ^= 1 << place % 7
+        if json_of(bytes(damaged)) == json.loads(good):
+            continue
+        (tmp_path / "catalog.json").write_bytes(damaged)
+        with pytest.raises((Corrupted, UnsupportedFormat)):
+            DataDirectory.open(tmp_path)
+    (tmp_path / "catalog.json").write_bytes(good)
+    with DataDirectory.open(tmp_path) as directory:
+        assert [info.name for info in directory.collections()] == ["one"]
+
+
+def json_of(data: bytes) -> object:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
+def test_a_lost_catalog_or_lost_records_are_never_taken_for_empty(tmp_path: Path) -> None:
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded("key", "text")])
+    catalog = (tmp_path / "catalog.json").read_bytes()
+    (tmp_path / "catalog.json").unlink()
+    with pytest.raises(Corrupted, match=r"catalog\.json"):
+        DataDirectory.open(tmp_path)
+    (tmp_path / "catalog.json").write_bytes(catalog)
+    for name in ("data.mdb", "lock.mdb"):
+        (tmp_path / RECORDS / name).rename(tmp_path / name)
+    with DataDirectory.open(tmp_path) as directory, pytest.raises(Corrupted, match="missing"):
+        directory.collection("default")
+    (tmp_path / "data.mdb").rename(tmp_path / RECORDS / "data.mdb")
+    with collection_at(tmp_path) as collection:
+        assert recalled(collection, "text") == ["text"]
+
+
+def test_records_of_another_collection_are_refused(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        with DataDirectory.open(tmp_path / name) as directory:
+            directory.create_collection(name, EMBEDDER, DIMENSION)
+    (tmp_path / "one" / RECORDS).rename(tmp_path / "aside")
+    (tmp_path / "other" / RECORDS).rename(tmp_path / "one" / RECORDS)
+    with DataDirectory.open(tmp_path / "one") as directory, pytest.raises(Corrupted, match="the catalog expects"):
+        directory.collection("one")
+
+
+def test_key_values_of_another_shard_are_refused_and_left_alone(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        with collection_at(tmp_path / name) as collection:
+            collection.upsert([embedded("key", "text")])
+            collection.put_key_values("f", [(1, name.encode())])
+    (tmp_path / "one" / KEY_VALUES).rename(tmp_path / "aside")
+    (tmp_path / "other" / KEY_VALUES).rename(tmp_path / "one" / KEY_VALUES)
+    with DataDirectory.open(tmp_path / "one") as directory:
+        with pytest.raises(FailedPrecondition, match="key-values of another shard"):
+            directory.collection("default")
+        (tmp_path / "one" / KEY_VALUES).rename(tmp_path / "other" / KEY_VALUES)
+        (tmp_path / "aside").rename(tmp_path / "one" / KEY_VALUES)
+        assert directory.collection("default").fetch_key_values("f", [1]) == [b"one"]
+
+
+def test_everything_is_unavailable_after_close(tmp_path: Path) -> None:
+    directory = DataDirectory.open(tmp_path)
+    collection: Collection = directory.create_collection("one", EMBEDDER, DIMENSION)
+    directory.close()
+    directory.close()
+    for call in (directory.collections, lambda: directory.collection("one"), lambda: directory.publish("a:1")):
+        with pytest.raises(Unavailable, match="is closed"):
+            call()
+    with pytest.raises(Unavailable, match="'one' is closed"):
+        collection.count()

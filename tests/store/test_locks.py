@@ -1,0 +1,52 @@
+import threading
+import time
+
+from memory3.store.locks import ReadWriteLock
+
+
+def test_readers_share_and_a_writer_is_alone() -> None:
+    lock = ReadWriteLock()
+    inside: list[str] = []
+    seen: list[list[str]] = []
+    guard = threading.Lock()
+
+    def hold(name: str) -> None:
+        with lock.reading() if name.startswith("r") else lock.writing():
+            with guard:
+                inside.append(name)
+                seen.append(sorted(inside))
+            time.sleep(0.002)
+            with guard:
+                inside.remove(name)
+
+    threads = [threading.Thread(target=hold, args=(f"{'rrrw'[i % 4]}{i}",)) for i in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert all(len(names) == 1 for names in seen if any(name.startswith("w") for name in names))
+    assert any(len(names) > 1 for names in seen)
+
+
+def test_readers_cannot_starve_a_writer() -> None:
+    lock = ReadWriteLock()
+    wrote, stop = threading.Event(), threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            with lock.reading():
+                time.sleep(0.001)
+
+    def write() -> None:
+        with lock.writing():
+            wrote.set()
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert wrote.wait(5)
+    stop.set()
+    for thread in [*threads, writer]:
+        thread.join(5)
