@@ -23,6 +23,7 @@ from .snapshot import read_snapshot, write_snapshot
 
 _SNAPSHOT_SHARE = 4
 _BATCH = 10_000
+_NEVER = -1
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Derived:
         self._records = records
         self._key_values = key_values
         self._snapshot_path = snapshot_path
-        self._saved_at = -1
+        self._saved_at = 0
 
     def load(self) -> None:
         """Take the saved index if it is whole and ours, and bring everything up to date."""
@@ -59,7 +60,7 @@ class Derived:
 
     def save_if_due(self) -> None:
         """Save the index when enough has changed; a failure costs time at the next start, so it is only logged."""
-        changed = self.index.position - self._saved_at
+        changed = self.index.position - max(self._saved_at, 0)
         if changed >= max(SNAPSHOT_CHANGES_MIN, self.index.count // _SNAPSHOT_SHARE):
             self.try_save()
 
@@ -127,7 +128,7 @@ class Derived:
         damages: list[Damaged] = []
         with self._records.environment.reading() as txn:
             self.index.rebuild(self._records.position(txn), self._batches(txn, damages))
-        self._saved_at = -1
+        self._saved_at = _NEVER
         self.quarantine(damages)
 
     def _batches(self, txn: Transaction, damages: list[Damaged]) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:

@@ -9,12 +9,13 @@ from pathlib import Path
 from .errors import Memory3Error, ResourceExhausted, Unavailable
 
 TEMPORARY = ".tmp"
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""The error numbers of a disk, a quota or a file that may not grow."""
 
 
 def disk_error(error: OSError, doing: str) -> Memory3Error:
     """Say in our words what the operating system refused."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return ResourceExhausted(f"the disk is full: {doing}: {error.strerror}; free some space and try again")
     return Unavailable(f"{doing}: {error}")
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import lmdb
 
-from .durable import make_directory, sync_directory
+from .durable import FULL, make_directory, remove_file, sync_directory, write_file
 from .errors import Corrupted, Memory3Error, ResourceExhausted, Unavailable
 from .limits import READERS_MAX
 from .seal import Bytes, Damaged, seal, unseal
@@ -20,7 +20,8 @@ WriteTransaction: TypeAlias = "lmdb.Transaction[bytes]"
 DATA_FILE = "data.mdb"
 _TABLES_MAX = 16
 _SPARE_TRANSACTIONS = 32
-_FULL = (lmdb.MapFullError, lmdb.TxnFullError)
+_PROBE_BYTES = 1 << 20
+_MAP_FULL = (lmdb.MapFullError, lmdb.TxnFullError)
 _BROKEN = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 
 
@@ -178,8 +179,22 @@ def closed_on_failure(environment: Environment) -> Iterator[None]:
         raise
 
 
+def _is_full(error: lmdb.Error, path: Path) -> bool:
+    if error.code in FULL:
+        return True
+    if error.code != errno.EIO:
+        return False
+    # LMDB calls a write that the disk took only in part an input/output error, so try whether there is space.
+    try:
+        write_file(path / "space", bytes(_PROBE_BYTES))
+        remove_file(path / "space")
+    except ResourceExhausted:
+        return True
+    return False
+
+
 def _translated(error: lmdb.Error, path: Path) -> Memory3Error:
-    if isinstance(error, _FULL) or error.code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if isinstance(error, _MAP_FULL) or _is_full(error, path):
         return ResourceExhausted(f"no space is left for {path}: {error}; nothing was changed; free space and try again")
     if isinstance(error, _BROKEN):
         return Corrupted(f"the LMDB environment {path} is damaged: {error}; restore it from a copy")

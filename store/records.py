@@ -90,7 +90,11 @@ class Records:
             raise Corrupted(f"{path / DATA_FILE} is missing; restore it from a copy")
         environment = Environment(path, limits.RECORDS_BYTES_MAX, durable=True)
         with closed_on_failure(environment):
-            return cls(environment, read_identity(environment, MAGIC))
+            records = cls(environment, read_identity(environment, MAGIC))
+            with environment.reading() as txn:
+                records.position(txn)
+                records.changes_from(txn)
+        return records
 
     def position(self, txn: Transaction) -> int:
         """Return the last seq given."""

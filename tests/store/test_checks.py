@@ -1,0 +1,115 @@
+"""Each invariant, broken on purpose, is named by a check."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from memory3.store.collection import Collection
+from memory3.store.environment import WriteTransaction
+from memory3.store.format import ChangeRecord, DocumentRecord, MemoryRecord
+from memory3.store.records import Records
+
+from .builders import DIMENSION, collection_at, embedded, seq_key, value_key, vector_of
+
+Break = Callable[[Records, WriteTransaction], object]
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Iterator[Collection]:
+    with collection_at(tmp_path) as opened:
+        opened.upsert([embedded("a", "one ", "two"), embedded("b", "three")])
+        opened.put_key_values("model", [(1, b"11"), (3, b"33")])
+        assert opened.check(full=True).ok
+        yield opened
+
+
+def document(records: Records, txn: WriteTransaction, key: bytes) -> DocumentRecord:
+    record = records.documents.get(txn, key)
+    assert record is not None
+    return record
+
+
+def test_a_sound_collection_is_counted(collection: Collection) -> None:
+    report = collection.check(full=False)
+    assert (report.documents, report.memories, report.key_values, report.problems) == (2, 3, 2, ())
+
+
+@pytest.mark.parametrize(
+    ("broken", "said", "full"),
+    [
+        (lambda r, t: r.memories.delete(t, seq_key(2)), "document 'a' names memory 2, which is missing", False),
+        (lambda r, t: r.documents.delete(t, b"b"), "memory 3 belongs to no document", False),
+        (lambda r, t: r.vectors.delete(t, seq_key(3)), "seq 3 has a memory and no vector", False),
+        (lambda r, t: r.vectors.put(t, seq_key(9), vector_of("x")), "seq 9 has a vector and no memory", False),
+        (lambda r, t: r.changes.delete(t, seq_key(2)), "the log lacks change 2", False),
+        (
+            lambda r, t: r.changes.put(t, seq_key(8), ChangeRecord(2, 0.0, "x", range(0))),
+            "the log has an unexpected change 8",
+            False,
+        ),
+        (lambda r, t: r.numbers.put(t, b"position", 2), "document 'b' has version 3, after the last seq", False),
+        (lambda r, t: r.numbers.put(t, b"position", 4), "the index is at seq 3, the records at 4", False),
+        (
+            lambda r, t: r.documents.put(t, b"b", replace(document(r, t, b"b"), first_seq=2)),
+            "document 'b' shares memories with another document",
+            False,
+        ),
+        (lambda r, t: r.memories.delete(t, seq_key(3)), "the index holds 3, which is no live memory", False),
+        (lambda r, t: r.memories.delete(t, seq_key(3)), "key-values of seq 3 stand for no live memory", False),
+        (
+            lambda r, t: r.memories.put(t, seq_key(9), MemoryRecord("b", 0, 1, "text")),
+            "memory 9 is not in the index",
+            False,
+        ),
+        (
+            lambda r, t: r.memories.put(t, seq_key(2), MemoryRecord("a", 0, 2, "two")),
+            "memory 2 does not fit its place 1 in document 'a'",
+            True,
+        ),
+        (
+            lambda r, t: r.memories.put(t, seq_key(3), MemoryRecord("b", 0, 1, "thrEe")),
+            "the content of document 'b' is not what its digest says",
+            True,
+        ),
+        (
+            lambda r, t: r.vectors.put(t, seq_key(3), np.zeros(DIMENSION, np.float32)),
+            "vector 3 is not of length one",
+            True,
+        ),
+        (lambda r, t: r.vectors.put(t, seq_key(3), vector_of("x", 3)), "vector 3 has size 3", True),
+    ],
+)
+def test_a_broken_invariant_of_the_records_is_named(
+    collection: Collection, broken: Break, said: str, full: bool
+) -> None:
+    records = collection._shard._records
+    with records.environment.writing() as txn:
+        broken(records, txn)
+    assert said in collection.check(full).problems
+
+
+def test_broken_invariants_of_the_key_values_are_named(collection: Collection) -> None:
+    key_values = collection._shard._key_values
+    with key_values.environment.writing() as txn:
+        key_values.values.put(txn, value_key(7, 1), b"11")
+        key_values.values.put(txn, value_key(1, 2), b"222")
+    problems = collection.check(full=True).problems
+    assert "key-values of seq 1 stand under the unknown fingerprint 7" in problems
+    assert "fingerprint 'model' has 3 key-values, its record says 2" in problems
+    assert "key-values of seq 2 have 3 bytes, expected 2" in problems
+
+
+def test_a_vector_twice_in_the_index_is_named(collection: Collection) -> None:
+    collection._shard._derived.index._faiss.add_with_ids(vector_of("x")[None], np.array([3]))
+    assert "the index holds 1 vectors twice" in collection.check(full=False).problems
+
+
+def test_endless_problems_are_cut(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memory3.store.checks._PROBLEMS_MAX", 2)
+    records = collection._shard._records
+    with records.environment.writing() as txn:
+        for seq in range(1, 4):
+            records.vectors.delete(txn, seq_key(seq))
+    assert collection.check(full=False).problems[-1] == "1 further problems are left out"

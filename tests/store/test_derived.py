@@ -1,0 +1,221 @@
+"""The index and the key-values follow the records, whatever became of them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from memory3.store import derived
+from memory3.store.collection import Collection
+from memory3.store.errors import ResourceExhausted
+from memory3.store.index import VectorIndex
+from memory3.store.types import Hit
+
+from .builders import KEY_VALUES, RECORDS, SNAPSHOT, collection_at, embedded, vector_of
+
+
+def hits(collection: Collection) -> list[Hit]:
+    return collection.recall(vector_of("query")[None], 100, "model")[0]
+
+
+def history(collection: Collection, start: int) -> None:
+    """Write, replace and delete: 10 documents from `start` on, a third of them changed, one in five deleted."""
+    keys = [str(i) for i in range(start, start + 10)]
+    collection.upsert([embedded(key, f"{key} one ", f"{key} two") for key in keys])
+    collection.put_key_values("model", [(seq, b"x" * 10) for seq in range(1, collection.stats().position + 1)])
+    collection.upsert([embedded(key, f"{key} changed") for key in keys[::3]])
+    collection.delete(keys[::5])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    with collection_at(tmp_path) as collection:
+        history(collection, 0)
+    return tmp_path
+
+
+def rebuilds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count how often an index is built from the vectors."""
+    calls: list[int] = []
+    rebuild = VectorIndex.rebuild
+
+    def counted(index: VectorIndex, position: int, batches: object) -> None:
+        calls.append(position)
+        rebuild(index, position, batches)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(VectorIndex, "rebuild", counted)
+    return calls
+
+
+def assert_same(data: Path, expected: list[Hit]) -> None:
+    with collection_at(data) as collection:
+        assert collection.check(full=True).problems == ()
+        assert hits(collection) == expected
+
+
+def test_a_saved_index_is_loaded_and_not_built_again(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = rebuilds(monkeypatch)
+    with collection_at(data) as collection:
+        before = hits(collection)
+    assert_same(data, before)
+    assert calls == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "flipped", "cut", "temporary"])
+def test_a_lost_or_damaged_index_is_built_again_with_equal_results(
+    data: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    with collection_at(data) as collection:
+        before = hits(collection)
+    good = (data / SNAPSHOT).read_bytes()
+    (data / SNAPSHOT).unlink()
+    if damage == "empty":
+        (data / SNAPSHOT).write_bytes(b"")
+    elif damage == "flipped":
+        (data / SNAPSHOT).write_bytes(good[:-9] + bytes([good[-9] ^ 4]) + good[-8:])
+    elif damage == "cut":
+        (data / SNAPSHOT).write_bytes(good[:-100])
+    elif damage == "temporary":
+        (data / SNAPSHOT).with_name("index.snapshot.tmp").write_bytes(good[:-100])
+    calls = rebuilds(monkeypatch)
+    assert_same(data, before)
+    assert len(calls) == 1
+    assert not (data / SNAPSHOT).with_name("index.snapshot.tmp").exists()
+    assert (data / SNAPSHOT).stat().st_size == len(good)
+
+
+def test_a_stale_index_is_brought_up_to_date_from_the_log(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stale = (data / SNAPSHOT).read_bytes()
+    with collection_at(data) as collection:
+        history(collection, 5)
+        before = hits(collection)
+    (data / SNAPSHOT).write_bytes(stale)
+    calls = rebuilds(monkeypatch)
+    assert_same(data, before)
+    assert calls == []
+
+
+def test_an_index_older_than_the_log_is_built_again(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stale = (data / SNAPSHOT).read_bytes()
+    monkeypatch.setattr(derived, "CHANGES_KEPT", 3)
+    with collection_at(data) as collection:
+        history(collection, 5)
+        before = hits(collection)
+    (data / SNAPSHOT).write_bytes(stale)
+    calls = rebuilds(monkeypatch)
+    assert_same(data, before)
+    assert len(calls) == 1
+
+
+def test_an_index_of_another_shard_is_not_taken(data: Path, tmp_path: Path) -> None:
+    with collection_at(data) as collection:
+        before = hits(collection)
+    with collection_at(tmp_path / "other") as collection:
+        collection.upsert([embedded("stranger", "query")])
+    shutil.copy(tmp_path / "other" / SNAPSHOT, data / SNAPSHOT)
+    assert_same(data, before)
+
+
+def test_the_log_is_trimmed_to_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(derived, "CHANGES_KEPT", 7)
+    with collection_at(tmp_path) as collection:
+        history(collection, 0)
+        collection.save()
+        records = collection._shard._records
+        with records.environment.reading() as txn:
+            assert records.changes.count(txn) == 7
+            assert records.changes_from(txn) == records.position(txn) - 6
+        assert collection.check(full=True).ok
+        history(collection, 0)
+        assert collection.check(full=True).ok
+
+
+def test_the_index_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(derived, "SNAPSHOT_CHANGES_MIN", 10)
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded(str(i), f"{i}") for i in range(9)])
+        assert not (tmp_path / SNAPSHOT).exists()
+        collection.upsert([embedded("more", "more")])
+        assert (tmp_path / SNAPSHOT).exists()
+
+
+def test_saving_twice_writes_once(data: Path) -> None:
+    with collection_at(data) as collection:
+        collection.upsert([embedded("more", "more")])
+        collection.save()
+        first = (data / SNAPSHOT).stat()
+        collection.save()
+        assert (data / SNAPSHOT).stat().st_ino == first.st_ino
+
+
+def test_a_failed_save_fails_no_write(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*_: object) -> None:
+        raise ResourceExhausted("the disk is full")
+
+    monkeypatch.setattr(derived, "SNAPSHOT_CHANGES_MIN", 1)
+    monkeypatch.setattr(derived, "write_snapshot", no_space)
+    with collection_at(data) as collection:
+        history(collection, 5)
+        before = hits(collection)
+        with pytest.raises(ResourceExhausted):
+            collection.save()
+    monkeypatch.undo()
+    assert_same(data, before)
+
+
+def test_key_values_left_by_a_crash_after_the_commit_are_removed(data: Path, tmp_path: Path) -> None:
+    """The records forget first; a crash before the key-values follow leaves them behind."""
+    shutil.copytree(data / KEY_VALUES, tmp_path / "aside")
+    with collection_at(data) as collection:
+        live = [document.memories for document in collection.list(100).documents]
+        collection.delete(["1", "2"])
+        before = hits(collection)
+    shutil.rmtree(data / KEY_VALUES)
+    shutil.copytree(tmp_path / "aside", data / KEY_VALUES)
+    assert len(live) == 8
+    assert_same(data, before)
+
+
+def test_key_values_behind_the_log_are_swept(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(data / KEY_VALUES, tmp_path / "aside")
+    monkeypatch.setattr(derived, "CHANGES_KEPT", 1)
+    with collection_at(data) as collection:
+        collection.delete(["1", "2"])
+        before = hits(collection)
+    shutil.rmtree(data / KEY_VALUES)
+    shutil.copytree(tmp_path / "aside", data / KEY_VALUES)
+    assert_same(data, before)
+
+
+def test_a_failed_removal_of_key_values_fails_no_delete_and_is_made_up_for(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> None:
+        raise ResourceExhausted("no space is left")
+
+    with collection_at(data) as collection:
+        (one,) = collection.get(["1"])
+        assert one is not None
+        with monkeypatch.context() as patched:
+            patched.setattr(collection._shard._key_values, "_remove", no_space)
+            assert collection.delete(["1"]).deleted == ("1",)
+        assert collection.fetch_key_values("model", one.memories) == [None] * len(one.memories)
+        assert not collection.check(full=False).ok
+        collection.delete(["2"])
+        assert collection.check(full=True).ok
+
+
+def test_nothing_newer_shines_through_records_restored_from_an_older_copy(data: Path, tmp_path: Path) -> None:
+    """The same seqs are given again, so key-values and index of the lost future must not answer for them."""
+    shutil.copytree(data / RECORDS, tmp_path / "aside")
+    with collection_at(data) as collection:
+        collection.upsert([embedded("future", "lost")])
+        seq = collection.stats().position
+        collection.put_key_values("model", [(seq, b"wrong" * 2)])
+    shutil.rmtree(data / RECORDS)
+    shutil.copytree(tmp_path / "aside", data / RECORDS)
+    with collection_at(data) as collection:
+        collection.upsert([embedded("present", "new")])
+        assert collection.stats().position == seq
+        assert collection.fetch_key_values("model", [seq]) == [None]
+        assert collection.recall(vector_of("lost")[None], 100)[0][0].text != "lost"
+        assert collection.check(full=True).problems == ()
