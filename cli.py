@@ -14,6 +14,7 @@ import typer
 
 from .commands.add import add
 from .commands.ask import ask, search
+from .commands.demo import demo
 from .commands.documents import delete, get, list_documents
 from .commands.inspect import check, stats
 from .commands.serve import serve
@@ -35,6 +36,7 @@ app.command()(delete)
 app.command("list")(list_documents)
 app.command()(stats)
 app.command()(check)
+app.command()(demo)
 
 
 @app.callback()
@@ -66,3 +68,7 @@ def main() -> NoReturn:
 def _terminate(number: int, frame: FrameType | None) -> None:
     """Unwind as Ctrl-C does, so that the directory is closed in order."""
     raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    main()
