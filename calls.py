@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .store.errors import InvalidArgument
 from .store.types import Document, Vector
+from .store.validation import check_documents
 
 DEFAULT_COLLECTION = "default"
 
@@ -51,19 +52,16 @@ class Queries:
 
 
 def documents_of(documents: Document | Iterable[Document]) -> list[Document]:
-    """The documents of one upsert.
+    """The documents of one upsert, checked before anything is embedded or sent.
 
     Raises:
-        InvalidArgument: something is not a Document, or a key comes twice.
+        InvalidArgument: something is not a Document, a document is invalid, or a key comes twice.
     """
     found = [documents] if isinstance(documents, Document) else list(documents)
-    seen: set[str] = set()
     for document in found:
         if not isinstance(document, Document):
             raise InvalidArgument(f"upsert takes Documents, not {type(document).__name__}; use Document(key, text)")
-        if document.key in seen:
-            raise InvalidArgument(f"key {document.key!r} comes twice in one call; which text should stand?")
-        seen.add(document.key)
+    check_documents(found)
     return found
 
 

@@ -59,10 +59,10 @@ class Client:
     ) -> list[UpsertResult]:
         """Store each document whole, replacing what stood under its key; durable and searchable when it returns.
 
-        A long list travels in several calls: when one fails, the documents of those before it are stored.
+        A long list is stored in several transactions: what `progress` was told of is stored, also when it raises.
 
         Raises:
-            InvalidArgument: a document is invalid, or a key comes twice; nothing of its call is stored.
+            InvalidArgument: a document is invalid, or a key comes twice; nothing is stored.
         """
         found = documents_of(documents)
         messages = [convert.document_to_wire(document) for document in found]

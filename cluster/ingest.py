@@ -8,7 +8,6 @@ import numpy as np
 from ..calls import Progress
 from ..store.collection import Collection
 from ..store.types import Document, EmbeddedDocument, Reference, UpsertResult
-from ..store.validation import check_documents
 from .models import Models
 
 BATCH_DOCUMENTS = 64
@@ -21,8 +20,7 @@ EMBED_REFERENCES = 64
 def upsert(
     collection: Collection, models: Models, documents: Sequence[Document], progress: Progress | None
 ) -> list[UpsertResult]:
-    """Store documents; all are valid before any is embedded, and what is stored already is not embedded again."""
-    check_documents(documents)
+    """Store documents that were checked before; what is stored already is not embedded again."""
     results: list[UpsertResult] = []
 
     def report() -> None:

@@ -41,7 +41,7 @@ class MemoryServicer:
         return pb.GetResponse(documents=[convert.stored_to_wire(found) for found in documents if found is not None])
 
     def List(self, request: pb.ListRequest, context: grpc.ServicerContext) -> pb.ListResponse:
-        limit = request.limit or LIST_LIMIT_DEFAULT
+        limit = request.limit if request.HasField("limit") else LIST_LIMIT_DEFAULT
         while True:
             page = self._memory.list(
                 limit=limit, page_token=request.page_token, collection=_collection(request.collection)
@@ -62,7 +62,8 @@ class MemoryServicer:
         if bool(request.texts) == bool(request.vectors):
             raise InvalidArgument("recall takes either texts or vectors, and at least one")
         queries: list[Query] = list(request.texts) or list(convert.vectors_from_wire(request.vectors))
-        found = self._memory.recall(queries, request.k or RECALL_K_DEFAULT, collection=_collection(request.collection))
+        k = request.k if request.HasField("k") else RECALL_K_DEFAULT
+        found = self._memory.recall(queries, k, collection=_collection(request.collection))
         return pb.RecallResponse(results=[pb.Hits(hits=map(convert.hit_to_wire, hits)) for hits in found])
 
     def FetchKeyValues(self, request: pb.FetchKeyValuesRequest, context: grpc.ServicerContext) -> Iterator[bytes]:

@@ -191,7 +191,9 @@ class KeyValues:
                     self.values.get(txn, damage.key)
                 except Damaged:
                     self.quarantine.mark(txn, damage)
-                    self._delete(txn, [damage.key])
+                    # The fingerprint keeps its number although nothing may be left under it: the mark is under that
+                    # number, and has to be found when the value is written again.
+                    self._delete(txn, [damage.key], keep_empty=True)
 
     def _last_keys(self, txn: Transaction) -> Iterator[bytes]:
         for _, record in self.by_fingerprint(txn):
@@ -206,11 +208,11 @@ class KeyValues:
                 self.quarantine.clear(txn, self.values.name, key)
             self.numbers.put(txn, _APPLIED, applied)
 
-    def _delete(self, txn: WriteTransaction, keys: Sequence[bytes]) -> None:
+    def _delete(self, txn: WriteTransaction, keys: Sequence[bytes], keep_empty: bool = False) -> None:
         removed = Counter(decode_value_key(key)[0] for key in keys if self.values.delete(txn, key))
         for fingerprint, record in list(self.by_fingerprint(txn)):
             left = replace(record, count=record.count - removed[record.number])
-            if not left.count:
+            if not left.count and not keep_empty:
                 self.fingerprints.delete(txn, fingerprint.encode())
             elif left != record:
                 self.fingerprints.put(txn, fingerprint.encode(), left)

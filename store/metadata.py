@@ -2,10 +2,14 @@
 
 import struct
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 from .errors import Corrupted
-from .seal import Bytes
 from .types import Document, Metadata, MetadataValue
+
+if TYPE_CHECKING:
+    # Only for the checker: the client validates documents too, and has no xxhash.
+    from .seal import Bytes
 
 DIGEST_BYTES = 16
 
@@ -28,7 +32,7 @@ def encode_metadata(metadata: Metadata) -> bytes:
     return b"".join(pieces)
 
 
-def decode_metadata(encoded: Bytes) -> dict[str, MetadataValue]:
+def decode_metadata(encoded: "Bytes") -> dict[str, MetadataValue]:
     """Decode what `encode_metadata` made.
 
     Raises:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from memory3.answers import Finished, Recalled, Text
 from memory3.client import Client
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
-from memory3.store.errors import DirectoryInUse, Memory3Error, Unavailable
+from memory3.store.errors import Memory3Error, Unavailable
 from memory3.store.types import Document
 
 BEES = Document("bees", "Mira Sandoval keeps bees on the roof of the old post office.", {"page": 3, "checked": True})
@@ -186,12 +185,6 @@ def test_another_client_may_use_key_values_as_plain_protobuf(server: Server, cli
         )
         answers = list(fetch(pb.FetchKeyValuesRequest(collection=collection, fingerprint="f", seqs=[version])))
     assert [item.values for answer in answers for item in answer.items] == [b"xyz"]
-
-
-def test_the_directory_tells_where_it_is_served(memory: Embedded, server: Server) -> None:
-    with pytest.raises(DirectoryInUse) as caught:
-        Embedded(memory._directory.path)
-    assert caught.value.address == server.address
 
 
 def test_calls_from_many_threads(client: Client, collection: str) -> None:
