@@ -66,8 +66,16 @@ def documents_of(documents: Document | Iterable[Document]) -> list[Document]:
 
 
 def keys_of(keys: str | Iterable[str]) -> list[str]:
-    """The keys of one call, each once, in their order."""
-    return [keys] if isinstance(keys, str) else list(dict.fromkeys(keys))
+    """The keys of one call.
+
+    Raises:
+        InvalidArgument: they are something else than texts.
+    """
+    found = [keys] if isinstance(keys, str) else list(keys) if isinstance(keys, Iterable) else [keys]
+    for key in found:
+        if not isinstance(key, str):
+            raise InvalidArgument(f"a key must be text, got {key!r:.100}")
+    return found
 
 
 def _float32(vector: npt.ArrayLike) -> npt.NDArray[np.float32]:

@@ -90,9 +90,9 @@ class Client:
         self, keys: str | Iterable[str], *, collection: str = DEFAULT_COLLECTION
     ) -> StoredDocument | list[StoredDocument | None] | None:
         """The document under a key, or those under many in their order; None where there is none."""
-        wanted = [keys] if isinstance(keys, str) else [*keys]
+        wanted = keys_of(keys)
         found: dict[str, StoredDocument] = {}
-        unique = keys_of(wanted)
+        unique = list(dict.fromkeys(wanted))
         for start in range(0, len(unique), GET_BATCH_KEYS) or [0]:
             request = _message(pb.GetRequest, collection=collection, keys=unique[start : start + GET_BATCH_KEYS])
             for message in self._transport.call("Get", request).documents:

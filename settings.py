@@ -6,8 +6,9 @@ The file is named by `MEMORY3_CONFIG`; a key in it that is not listed here is an
 
 import os
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from .store.errors import InvalidArgument
@@ -41,6 +42,13 @@ class Settings(BaseSettings):
     generations_waiting_max: int = Field(default=8, ge=0, le=1024, description="generations that may wait")
     stop_grace_s: float = Field(default=10.0, ge=0, description="time that running calls get when the server stops")
 
+    @model_validator(mode="after")
+    def _workers_for_other_calls(self) -> Self:
+        """A generation holds a worker while it runs and while it waits."""
+        if self.generations_max + self.generations_waiting_max >= self.workers:
+            raise ValueError("generations_max and generations_waiting_max together must leave workers for other calls")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -68,7 +76,7 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+        problems = "; ".join(": ".join([*map(str, problem["loc"]), problem["msg"]]) for problem in error.errors())
         raise InvalidArgument(f"the configuration cannot be used: {problems}") from error
     except ValueError as error:
         raise InvalidArgument(f"{config} is not TOML: {error}") from error

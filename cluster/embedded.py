@@ -76,7 +76,7 @@ class Embedded:
         self, keys: str | Iterable[str], *, collection: str = DEFAULT_COLLECTION
     ) -> StoredDocument | list[StoredDocument | None] | None:
         """The document under a key, or those under many in their order; None where there is none."""
-        documents = self.opened(collection).get([keys] if isinstance(keys, str) else [*keys])
+        documents = self.opened(collection).get(keys_of(keys))
         return documents[0] if isinstance(keys, str) else documents
 
     def count(self, *, collection: str = DEFAULT_COLLECTION) -> Count:
