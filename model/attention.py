@@ -1,0 +1,101 @@
+"""The attention function that Transformers calls: it reads memories and lets the writer see keys and values.
+
+Importing this module registers it under the name "memory3"; a model loaded or switched to
+`attn_implementation="memory3"` then takes two more keyword arguments in its call, `memories` and `recorder`.
+
+Dimensions: `B` batch, `H` query heads, `G` KV heads, `T` queries, `S` context keys, `M` memory tokens, `D` head size.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+
+from ..kernels.reference import attend
+from ..store.errors import InvalidArgument
+
+NAME = "memory3"
+
+# Options that some models pass to their attention and that change its result; read without them, answers would be
+# wrong in silence. Each is refused by name.
+UNSUPPORTED_OPTIONS = {
+    "softcap": "soft-capped scores (Gemma 2)",
+    "s_aux": "attention sinks (GPT-OSS)",
+    "position_bias": "additive position biases",
+    "head_mask": "head masks",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMemories:
+    """The memories that one layer reads: `key` and `value` (B, G, M, D), `mask` (B, G, M) bool or None for all."""
+
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None = None
+
+
+class Recorder(Protocol):
+    """Sees every layer's rotated query (B, H, T, D), key and value (B, G, T, D) as a batch passes through."""
+
+    def record(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> None: ...
+
+
+def memory_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    memories: Mapping[int, LayerMemories] | None = None,
+    recorder: Recorder | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attend to the context and, in layers named in `memories`, to these memories with it in one softmax.
+
+    A layer without memories is handed to PyTorch's SDPA just as Transformers does, so a model that reads nothing
+    gives exactly the result it gives without Memory3.
+
+    Returns:
+        (B, T, H, D), and None for the weights.
+
+    Raises:
+        InvalidArgument: the model passes an option that this function does not support.
+    """
+    for option, meaning in UNSUPPORTED_OPTIONS.items():
+        if options.get(option) is not None:
+            raise InvalidArgument(
+                f"this model's attention uses {option!r} ({meaning}), which Memory3 does not support; "
+                "use a model without it"
+            )
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    if recorder is not None:
+        recorder.record(layer, query, key, value)
+    memory = None if memories is None else memories.get(layer)
+    if memory is None and not module.training:
+        output, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
+        return output, None
+    output = attend(
+        query,
+        key,
+        value,
+        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        mask=attention_mask,
+        memory_key=None if memory is None else memory.key,
+        memory_value=None if memory is None else memory.value,
+        memory_mask=None if memory is None else memory.mask,
+    )
+    return output.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, memory_attention)
+AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])

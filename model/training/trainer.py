@@ -1,0 +1,294 @@
+"""The training loop: two stages as in the paper, bounded by time, on one GPU or on several CPU processes."""
+
+import json
+import logging
+import os
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from ..attention import NAME
+from .batches import Encoder, PassageSource, Rows, Sampler
+from .natural import Quotations, QuestionSet
+from .optimizer import MasterOptimizer
+from .reading import answer_logits, exact, memory_logits
+from .tokenizer import train_tokenizer
+from .worlds import World
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One part of training: how long, on what, and how fast.
+
+    `minutes` is wall-clock time; within it the learning rate rises over the first 2 %, stays, and falls to zero over
+    the last `decay`.
+    """
+
+    name: str
+    minutes: float
+    matrix_rate: float = 4e-3
+    other_rate: float = 3e-3
+    decay: float = 0.0
+    rows: int = 16
+    references: int = 1
+    """Most references in a context (stage 1), or references written in a step (stage 2)."""
+    questions: int = 6
+    """Questions in a row (stage 1)."""
+    reads: int = 0
+    """Memories that a row reads; 0 trains on text in the context."""
+    kept_tokens: int = 16
+    context_share: float = 0.0
+    """Share of the steps of a memory stage that train on text in the context."""
+    unknown: float = 0.12
+    """Share of questions without an answer."""
+    copies: float = 0.0
+    """Share of steps on random tokens to be repeated, from which copying is learnt soonest."""
+    facts: tuple[int, int] = (2, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A model's shape and the stages that train it."""
+
+    stages: tuple[Stage, ...]
+    vocabulary: int = 2048
+    hidden: int = 256
+    layers: int = 6
+    heads: int = 4
+    kv_heads: int = 4
+    head_size: int = 64
+    intermediate: int = 640
+    memory_layers: tuple[int, ...] = (1, 2, 3, 4)
+    rule: str = "key_value_norm"
+    weight_decay: float = 0.05
+    quotation_share: float = 0.12
+    question_set_share: float = 0.12
+    seed: int = 1
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """A Llama of the recipe's shape with fresh weights."""
+    config = LlamaConfig(
+        vocab_size=recipe.vocabulary,
+        hidden_size=recipe.hidden,
+        intermediate_size=recipe.intermediate,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.kv_heads,
+        head_dim=recipe.head_size,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(recipe.seed)
+    return AutoModelForCausalLM.from_config(config, attn_implementation=NAME)
+
+
+def new_tokenizer(recipe: Recipe, natural: list[PassageSource]) -> PreTrainedTokenizerFast:
+    """A tokenizer trained on worlds and on natural text, half and half."""
+    world = World(recipe.seed + 90, "train")
+    passages = [world.passage() for _ in range(12_000)]
+    texts = [p.text + "\n" + "\n".join(q.text for q in p.questions) for p in passages]
+    for source in natural:
+        texts += [source.passage().text for _ in range(6_000)]
+    return train_tokenizer(iter(texts), recipe.vocabulary)
+
+
+class Trainer:
+    """Trains one model in one process, or one of several processes that share the work.
+
+    Args:
+        out: where the log (`log.jsonl`), checkpoint (`checkpoint.pt`) and tokenizer are kept.
+        text: folder with `text/*.txt` and `squad/*.json`, or None to train on worlds alone.
+    """
+
+    def __init__(self, recipe: Recipe, out: Path, text: Path | None, device: str = "cpu") -> None:
+        self.recipe, self.out, self.device = recipe, out, device
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        seed = recipe.seed + 1000 * self.rank + int(time.time()) % 1000
+        natural: list[tuple[PassageSource, float]] = []
+        if text is not None:
+            natural.append((Quotations(text / "text", seed), recipe.quotation_share))
+            natural += [
+                (QuestionSet(path, seed), recipe.question_set_share) for path in sorted((text / "squad").glob("*.json"))
+            ]
+        self.tokenizer = self._tokenizer([source for source, _ in natural])
+        self.encoder = Encoder(self.tokenizer)
+        self._natural = tuple(natural)
+        self._seed = seed
+        self.model = new_model(recipe, self.tokenizer).to(device=device, dtype=torch.bfloat16)
+        self.optimizer = self._new_optimizer(recipe.stages[0])
+        self.step, self.done = 0, {stage.name: 0.0 for stage in recipe.stages}
+        self._test = Sampler(self.encoder, World(77, "test"), 77)
+        self._load()
+
+    def _tokenizer(self, natural: list[PassageSource]) -> PreTrainedTokenizerFast:
+        """The tokenizer in `out`; the first process makes it if it is missing."""
+        if self.rank == 0 and not (self.out / "tokenizer.json").exists():
+            new_tokenizer(self.recipe, natural).save_pretrained(self.out)
+        if dist.is_initialized():
+            dist.barrier()
+        return PreTrainedTokenizerFast.from_pretrained(self.out)
+
+    def _new_optimizer(self, stage: Stage) -> MasterOptimizer:
+        return MasterOptimizer(self.model, stage.matrix_rate, stage.other_rate, self.recipe.weight_decay)
+
+    def run(self) -> None:
+        for stage in self.recipe.stages:
+            if self.done[stage.name] < stage.minutes:
+                self._run_stage(stage)
+
+    def _run_stage(self, stage: Stage) -> None:
+        self.optimizer.set_rates(stage.matrix_rate, stage.other_rate)
+        world = World(self._seed + self.step, "train", stage.facts)
+        sampler = Sampler(self.encoder, world, self._seed + self.step, self._natural)
+        started, before, saved = time.monotonic(), self.done[stage.name], time.monotonic()
+        sums: dict[str, float] = defaultdict(float)
+        while (spent := self._shared(before + (time.monotonic() - started) / 60)) < stage.minutes:
+            self.model.train()
+            name, loss, tokens = self._loss(stage, sampler)
+            loss.backward()
+            norm = self.optimizer.step(rate=schedule(spent / stage.minutes, stage.decay))
+            self.step += 1
+            for key, value in ((f"loss_{name}", float(loss.detach())), (f"steps_{name}", 1.0), ("tokens", tokens), ("norm", norm)):
+                sums[key] += value
+            if self.step % 50 == 0:
+                self._report(stage, spent, sums)
+                sums.clear()
+            if time.monotonic() - saved > 120:
+                self.done[stage.name], saved = spent, time.monotonic()
+                self._save()
+        self.done[stage.name] = stage.minutes
+        self._save()
+
+    def _shared(self, spent: float) -> float:
+        """The mean of all processes' clocks, so that they end a stage at the same step."""
+        if not dist.is_initialized():
+            return spent
+        clock = torch.tensor(spent)
+        dist.all_reduce(clock)
+        return float(clock) / dist.get_world_size()
+
+    def _loss(self, stage: Stage, sampler: Sampler) -> tuple[str, Tensor, int]:
+        """Draw a batch and return its name, loss and number of tokens."""
+        chance = (self.step * 0.6180339887) % 1.0
+        if chance < stage.copies:
+            rows = _move(copies(self.encoder, stage.rows * 2, self.step + self.rank), self.device)
+            return "copy", _cross_entropy(*answer_logits(self.model, rows, None)), rows.tokens.numel()
+        if stage.reads == 0 or chance < stage.copies + stage.context_share:
+            references = stage.references if stage.reads == 0 else stage.reads
+            count = stage.rows if stage.reads == 0 else max(4, stage.rows // 8)
+            rows = _move(sampler.context_rows(count, references, stage.questions, stage.unknown), self.device)
+            return "context", _cross_entropy(*answer_logits(self.model, rows, None)), rows.tokens.numel()
+        batch = sampler.memory_batch(stage.references, stage.rows, stage.reads, stage.unknown)
+        logits = memory_logits(self.model, _move(batch, self.device), self._layers, self.recipe.rule, stage.kept_tokens)
+        return "memory", _cross_entropy(*logits), batch.references.tokens.numel() + batch.rows.tokens.numel()
+
+    @property
+    def _layers(self) -> frozenset[int]:
+        return frozenset(self.recipe.memory_layers)
+
+    @torch.no_grad()
+    def evaluate(self, stage: Stage, batches: int = 2) -> dict[str, float]:
+        """Exact match on entities never trained on: text in the context, memories, and the share refused rightly."""
+        self.model.eval()
+        self._test = Sampler(self.encoder, World(77 + self.step, "test", (2, 5)), 77 + self.step)
+        result: dict[str, float] = {}
+        for count in (1, 4):
+            rows = _move(self._test.context_rows(32 if count == 1 else 16, count, 1, 0.0), self.device)
+            hits = exact(answer_logits(self.model, rows, None)[0], rows)
+            result[f"context_{count}"] = sum(hits) / len(hits)
+        if stage.reads == 0:
+            return result
+        hits_by_fact: dict[str, list[bool]] = defaultdict(list)
+        for _ in range(batches):
+            batch = _move(self._test.memory_batch(32, 64, 5, 0.15), self.device)
+            logits = memory_logits(self.model, batch, self._layers, self.recipe.rule, stage.kept_tokens)[0]
+            for fact, hit in zip(batch.facts, exact(logits, batch.rows), strict=True):
+                hits_by_fact[fact].append(hit)
+        refused = hits_by_fact.pop("", [])
+        answered = [hit for hits in hits_by_fact.values() for hit in hits]
+        result |= {"memory": sum(answered) / len(answered), "refused": sum(refused) / max(1, len(refused))}
+        return result
+
+    def _report(self, stage: Stage, spent: float, sums: dict[str, float]) -> None:
+        if self.rank != 0:
+            return
+        line: dict[str, object] = {"stage": stage.name, "step": self.step, "minutes": round(spent, 2)}
+        for name in ("copy", "context", "memory"):
+            if sums[f"steps_{name}"]:
+                line[f"loss_{name}"] = round(sums[f"loss_{name}"] / sums[f"steps_{name}"], 4)
+        line["norm"] = round(sums["norm"] / 50, 3)
+        line["tokens"] = int(sums["tokens"])
+        line |= {name: round(value, 3) for name, value in self.evaluate(stage).items()}
+        line["time"] = round(time.time())
+        with (self.out / "log.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        log.info("%s", line)
+
+    def _save(self) -> None:
+        """Write the checkpoint aside and rename it, so that a kill leaves the old one or the new one."""
+        if self.rank != 0:
+            return
+        state = {"optimizer": self.optimizer.state(), "step": self.step, "done": self.done, "recipe": asdict(self.recipe)}
+        torch.save(state, self.out / "checkpoint.tmp")
+        os.replace(self.out / "checkpoint.tmp", self.out / "checkpoint.pt")
+
+    def _load(self) -> None:
+        path = self.out / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.optimizer.load(state["optimizer"])
+        self.step = state["step"]
+        self.done |= {name: minutes for name, minutes in state["done"].items() if name in self.done}
+        log.info("resumed at step %d", self.step)
+
+
+def schedule(progress: float, decay: float) -> float:
+    """Warmup, stable, decay: the learning rate's factor at a share of a stage's time."""
+    if progress < 0.02:
+        return max(0.05, progress / 0.02)
+    if progress > 1 - decay:
+        return max(0.0, (1 - progress) / decay)
+    return 1.0
+
+
+def copies(encoder: Encoder, rows: int, seed: int) -> Rows:
+    """Rows of random tokens that are then repeated."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens, weights, positions = [], [], []
+    first = max(encoder.bos, encoder.eos, encoder.pad) + 1
+    for _ in range(rows):
+        length = int(torch.randint(12, 40, (), generator=generator))
+        drawn = torch.randint(first, len(encoder.tokenizer), (length,), generator=generator).tolist()
+        row = [*encoder.prefix, *drawn, encoder.bos, *drawn]
+        tokens.append(row)
+        weights.append([0.0] * (len(encoder.prefix) + length + 2) + [1.0] * (length - 1))
+        positions.append(list(range(len(row))))
+    return encoder.rows(tokens, weights, positions)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    return (losses * weights).sum() / (weights >= 1.0).sum().clamp(min=1)
+
+
+def _move(batch, device):  # type: ignore[no-untyped-def]
+    """A copy of a batch with every tensor in it on `device`."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if hasattr(batch, "__dataclass_fields__"):
+        return type(batch)(*(_move(getattr(batch, name), device) for name in batch.__dataclass_fields__))
+    return batch
