@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 failed (or `check` found problems, or `add` could not read
 import os
 import signal
 import sys
+from importlib.metadata import version
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -39,15 +40,19 @@ app.command()(check)
 app.command()(demo)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"memory3 {version('memory3')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _memory3(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as version_of
-
-        typer.echo(f"memory3 {version_of('memory3')}")
-        raise typer.Exit
+    pass
 
 
 def main() -> NoReturn:
