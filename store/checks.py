@@ -64,11 +64,13 @@ def check_records(records: Records, full: bool, findings: Findings) -> None:
             findings.problem(sentence)
 
 
-def check_derived(records: Records, key_values: KeyValues, index: VectorIndex, findings: Findings) -> None:
-    """Check that index and key-values hold what is live, and nothing else."""
+def check_derived(records: Records, key_values: KeyValues, index: VectorIndex, full: bool, findings: Findings) -> None:
+    """Check that index and key-values hold what is live, and nothing else; `full` compares every indexed vector."""
     with records.environment.reading() as txn:
         memories = set(records.seqs(txn))
         _check_index(records, txn, index, memories, findings)
+        if full:
+            _check_indexed_vectors(records, txn, index, memories, findings)
     with key_values.environment.reading() as txn:
         try:
             _check_key_values(key_values, txn, memories, findings)
@@ -179,6 +181,19 @@ def _check_index(
         # A quarantined vector is reported for itself.
         if not records.quarantine.holds(txn, records.vectors.name, encode_seq(seq)):
             findings.problem(f"memory {seq} is not in the index")
+
+
+def _check_indexed_vectors(
+    records: Records, txn: Transaction, index: VectorIndex, memories: set[int], findings: Findings
+) -> None:
+    for seq in sorted(memories.intersection(index.seqs().tolist())):
+        try:
+            vector = records.vectors.get(txn, encode_seq(seq))
+        except Damaged:
+            # Named by the check of the records.
+            continue
+        if vector is not None and not np.array_equal(index.vector(seq), vector):
+            findings.problem(f"the index holds another vector for memory {seq} than the records")
 
 
 def _check_key_values(key_values: KeyValues, txn: Transaction, memories: set[int], findings: Findings) -> None:

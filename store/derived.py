@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from . import limits
 from .environment import Transaction
 from .errors import Corrupted, Memory3Error
 from .index import VectorIndex
 from .key_values import KeyValues
-from .limits import CHANGES_KEPT, SNAPSHOT_CHANGES_MIN
 from .records import Changes, Records
 from .seal import Damaged
 from .snapshot import read_snapshot, write_snapshot
@@ -61,7 +61,7 @@ class Derived:
     def save_if_due(self) -> None:
         """Save the index when enough has changed; a failure costs time at the next start, so it is only logged."""
         changed = self.index.position - max(self._saved_at, 0)
-        if changed >= max(SNAPSHOT_CHANGES_MIN, self.index.count // _SNAPSHOT_SHARE):
+        if changed >= max(limits.SNAPSHOT_CHANGES_MIN, self.index.count // _SNAPSHOT_SHARE):
             self.try_save()
 
     def try_save(self) -> None:
@@ -158,4 +158,4 @@ class Derived:
     def _trim(self) -> None:
         with self._records.environment.writing() as txn:
             seen = min(self._saved_at, self._key_values.applied)
-            self._records.trim_changes(txn, min(seen, self._records.position(txn) - CHANGES_KEPT))
+            self._records.trim_changes(txn, min(seen, self._records.position(txn) - limits.CHANGES_KEPT))

@@ -8,12 +8,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from . import limits
 from .catalog import Catalog, read_catalog, write_catalog
 from .collection import Collection
 from .durable import TEMPORARY, disk_errors, make_directory, write_file
 from .errors import AlreadyExists, Corrupted, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from .format import FORMAT, check_format
-from .limits import COLLECTIONS_MAX
 from .lock_file import DirectoryLock
 from .types import CollectionInfo
 from .validation import check_collection, check_collection_name
@@ -93,8 +93,10 @@ class DataDirectory:
             if name in self._catalog.collections:
                 self._check_same(info)
                 return self.collection(name)
-            if len(self._catalog.collections) >= COLLECTIONS_MAX:
-                raise ResourceExhausted(f"{COLLECTIONS_MAX} collections exist, no more are allowed; drop one first")
+            if len(self._catalog.collections) >= limits.COLLECTIONS_MAX:
+                raise ResourceExhausted(
+                    f"{limits.COLLECTIONS_MAX} collections exist, no more are allowed; drop one first"
+                )
             # Files first, catalog second: a crash in between leaves files that nobody names, swept at the next open.
             path = self._directory(self._catalog.next_directory)
             shutil.rmtree(path, ignore_errors=True)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .errors import Corrupted
 from .locks import ReadWriteLock
 from .snapshot import Snapshot
+from .types import Vector
 
 Scores = npt.NDArray[np.float32]
 Seqs = npt.NDArray[np.int64]
@@ -110,6 +111,10 @@ class VectorIndex:
         lists = self._faiss.invlists
         assert lists is not None
         return np.array(faiss.rev_swig_ptr(lists.get_ids(0), self.count), dtype=np.int64)
+
+    def vector(self, seq: int) -> Vector:
+        """Return the vector of a seq that the index holds, shape (D,)."""
+        return np.asarray(self._faiss.reconstruct(seq), dtype=np.float32)
 
 
 def _add(index: faiss.IndexIVFFlat, seqs: Sequence[int], vectors: npt.NDArray[np.float32]) -> None:

@@ -258,7 +258,7 @@ class Shard:
         with self._using():
             with self._writer:
                 check_records(self._records, full, findings)
-                check_derived(self._records, self._key_values, self._derived.index, findings)
+                check_derived(self._records, self._key_values, self._derived.index, full, findings)
             if full:
                 check_values(self._key_values, findings)
             values = self._key_values.values.name

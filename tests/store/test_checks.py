@@ -78,6 +78,11 @@ def test_a_sound_collection_is_counted(collection: Collection) -> None:
             "vector 3 is not of length one",
             True,
         ),
+        (
+            lambda r, t: r.vectors.put(t, seq_key(3), vector_of("x")),
+            "the index holds another vector for memory 3 than the records",
+            True,
+        ),
         (lambda r, t: r.vectors.put(t, seq_key(3), vector_of("x", 3)), "vector 3 has size 3", True),
     ],
 )

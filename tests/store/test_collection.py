@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from memory3.store import derived
+from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
 from memory3.store.types import Count, EmbeddedDocument
@@ -183,12 +183,12 @@ class TrimmingMachine(CollectionMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._limits = (derived.CHANGES_KEPT, derived.SNAPSHOT_CHANGES_MIN)
-        derived.CHANGES_KEPT, derived.SNAPSHOT_CHANGES_MIN = 2, 3
+        self._limits = (limits.CHANGES_KEPT, limits.SNAPSHOT_CHANGES_MIN)
+        limits.CHANGES_KEPT, limits.SNAPSHOT_CHANGES_MIN = 2, 3
 
     def teardown(self) -> None:
         super().teardown()
-        derived.CHANGES_KEPT, derived.SNAPSHOT_CHANGES_MIN = self._limits
+        limits.CHANGES_KEPT, limits.SNAPSHOT_CHANGES_MIN = self._limits
 
 
 TestCollection = CollectionMachine.TestCase

@@ -19,10 +19,10 @@ KEYS = 30
 WRITER = """
 import os, random, sys
 sys.path.insert(0, sys.argv[3])
-from memory3.store import derived
+from memory3.store import limits
 from builders import collection_at, embedded
 
-derived.SNAPSHOT_CHANGES_MIN, derived.CHANGES_KEPT = 40, 60
+limits.SNAPSHOT_CHANGES_MIN, limits.CHANGES_KEPT = 40, 60
 say = lambda *words: os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 choose = random.Random(int(sys.argv[2]))
 with collection_at(sys.argv[1]) as collection:

@@ -4,10 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from memory3.store import derived
+from memory3.store import derived, limits
 from memory3.store.collection import Collection
 from memory3.store.errors import ResourceExhausted
 from memory3.store.index import VectorIndex
+from memory3.store.key_values import KeyValues
 from memory3.store.types import Hit
 
 from .builders import KEY_VALUES, RECORDS, SNAPSHOT, collection_at, embedded, vector_of
@@ -96,7 +97,7 @@ def test_a_stale_index_is_brought_up_to_date_from_the_log(data: Path, monkeypatc
 
 def test_an_index_older_than_the_log_is_built_again(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stale = (data / SNAPSHOT).read_bytes()
-    monkeypatch.setattr(derived, "CHANGES_KEPT", 3)
+    monkeypatch.setattr(limits, "CHANGES_KEPT", 3)
     with collection_at(data) as collection:
         history(collection, 5)
         before = hits(collection)
@@ -110,13 +111,13 @@ def test_an_index_of_another_shard_is_not_taken(data: Path, tmp_path: Path) -> N
     with collection_at(data) as collection:
         before = hits(collection)
     with collection_at(tmp_path / "other") as collection:
-        collection.upsert([embedded("stranger", "query")])
+        collection.upsert([embedded("stranger", "query", "query", "query", "query")])
     shutil.copy(tmp_path / "other" / SNAPSHOT, data / SNAPSHOT)
     assert_same(data, before)
 
 
 def test_the_log_is_trimmed_to_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(derived, "CHANGES_KEPT", 7)
+    monkeypatch.setattr(limits, "CHANGES_KEPT", 7)
     with collection_at(tmp_path) as collection:
         history(collection, 0)
         collection.save()
@@ -130,7 +131,7 @@ def test_the_log_is_trimmed_to_what_is_kept(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_index_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(derived, "SNAPSHOT_CHANGES_MIN", 10)
+    monkeypatch.setattr(limits, "SNAPSHOT_CHANGES_MIN", 10)
     with collection_at(tmp_path) as collection:
         collection.upsert([embedded(str(i), f"{i}") for i in range(9)])
         assert not (tmp_path / SNAPSHOT).exists()
@@ -151,7 +152,7 @@ def test_a_failed_save_fails_no_write(data: Path, monkeypatch: pytest.MonkeyPatc
     def no_space(*_: object) -> None:
         raise ResourceExhausted("the disk is full")
 
-    monkeypatch.setattr(derived, "SNAPSHOT_CHANGES_MIN", 1)
+    monkeypatch.setattr(limits, "SNAPSHOT_CHANGES_MIN", 1)
     monkeypatch.setattr(derived, "write_snapshot", no_space)
     with collection_at(data) as collection:
         history(collection, 5)
@@ -175,9 +176,21 @@ def test_key_values_left_by_a_crash_after_the_commit_are_removed(data: Path, tmp
     assert_same(data, before)
 
 
+def test_key_values_in_step_are_not_swept_at_open(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def swept(*_: object) -> None:
+        raise AssertionError("every key-value was read")
+
+    monkeypatch.setattr(limits, "CHANGES_KEPT", 1)
+    with collection_at(data) as collection:
+        history(collection, 5)
+        before = hits(collection)
+    monkeypatch.setattr(KeyValues, "sweep", swept)
+    assert_same(data, before)
+
+
 def test_key_values_behind_the_log_are_swept(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(data / KEY_VALUES, tmp_path / "aside")
-    monkeypatch.setattr(derived, "CHANGES_KEPT", 1)
+    monkeypatch.setattr(limits, "CHANGES_KEPT", 1)
     with collection_at(data) as collection:
         collection.delete(["1", "2"])
         before = hits(collection)
@@ -204,13 +217,17 @@ def test_a_failed_removal_of_key_values_fails_no_delete_and_is_made_up_for(
         assert collection.check(full=True).ok
 
 
-def test_nothing_newer_shines_through_records_restored_from_an_older_copy(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("saved", [True, False])
+def test_nothing_newer_shines_through_records_restored_from_an_older_copy(
+    data: Path, tmp_path: Path, saved: bool
+) -> None:
     """The same seqs are given again, so key-values and index of the lost future must not answer for them."""
     shutil.copytree(data / RECORDS, tmp_path / "aside")
     with collection_at(data) as collection:
         collection.upsert([embedded("future", "lost")])
         seq = collection.stats().position
         collection.put_key_values("model", [(seq, b"wrong" * 2)])
+        collection.close(save=saved)
     shutil.rmtree(data / RECORDS)
     shutil.copytree(tmp_path / "aside", data / RECORDS)
     with collection_at(data) as collection:

@@ -1,11 +1,13 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from memory3.store import directory as directory_module
+from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
 from memory3.store.errors import (
@@ -112,7 +114,7 @@ def test_a_dropped_collection_is_gone_and_a_new_one_of_its_name_is_empty(tmp_pat
 
 
 def test_more_collections_than_allowed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory_module, "COLLECTIONS_MAX", 2)
+    monkeypatch.setattr(limits, "COLLECTIONS_MAX", 2)
     with DataDirectory.open(tmp_path) as directory:
         for name in "ab":
             directory.create_collection(name, EMBEDDER, DIMENSION)
@@ -125,7 +127,7 @@ def test_a_crash_between_catalog_and_files_of_a_drop_leaves_no_files(
 ) -> None:
     with DataDirectory.open(tmp_path) as directory:
         directory.create_collection("one", EMBEDDER, DIMENSION)
-        monkeypatch.setattr(directory_module.shutil, "rmtree", lambda *_, **__: None)
+        monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
         directory.drop_collection("one")
     monkeypatch.undo()
     assert (tmp_path / RECORDS).exists()
@@ -230,7 +232,7 @@ def test_every_flipped_bit_of_the_catalog_is_noticed(tmp_path: Path) -> None:
     with DataDirectory.open(tmp_path) as directory:
         directory.create_collection("one", EMBEDDER, DIMENSION)
     good = (tmp_path / "catalog.json").read_bytes()
-    for place in range(0, len(good)):
+    for place in range(len(good)):
         damaged = bytearray(good)
         damaged[place] ^= 1 << place % 7
         if json_of(bytes(damaged)) == json.loads(good):

@@ -41,12 +41,13 @@ def test_readers_cannot_starve_a_writer() -> None:
         with lock.writing():
             wrote.set()
 
-    threads = [threading.Thread(target=read) for _ in range(4)]
+    threads = [threading.Thread(target=read, daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
-    assert wrote.wait(5)
+    in_time = wrote.wait(5)
     stop.set()
     for thread in [*threads, writer]:
         thread.join(5)
+    assert in_time

@@ -50,7 +50,7 @@ def assert_mended(collection: Collection) -> None:
 def test_a_damaged_memory_is_named_and_not_served(data: Path) -> None:
     damage_value(data / RECORDS, "memories", seq_key(2))
     with collection_at(data) as collection:
-        with pytest.raises(Corrupted, match="seq 2 in memories.*'a'"):
+        with pytest.raises(Corrupted, match=r"seq 2 in memories.*'a'"):
             collection.get(["b", "a"])
         assert sorted(recalled(collection, "two", 4)) == ["four", "one ", "three"]
         assert collection.memories([1, 2, 3])[1] is None
@@ -111,7 +111,7 @@ def test_a_missing_memory_is_an_error_and_not_a_shorter_text(data: Path) -> None
     with collection_at(data) as collection, collection._shard._records.environment.writing() as txn:
         collection._shard._records.memories.delete(txn, seq_key(2))
     with collection_at(data) as collection:
-        with pytest.raises(Corrupted, match="seq 2 in memories.*missing"):
+        with pytest.raises(Corrupted, match=r"seq 2 in memories.*missing"):
             collection.get(["a"])
         collection.upsert([DOCUMENTS[0]])
         assert_mended(collection)
@@ -157,7 +157,7 @@ def test_a_damaged_change_costs_a_rebuild_and_no_data(data: Path) -> None:
 def test_damaged_key_values_are_reported_once_and_cold_from_then_on(data: Path, byte: int) -> None:
     damage_value(data / KEY_VALUES, "values", value_key(1, 2), byte)
     with collection_at(data) as collection:
-        with pytest.raises(Corrupted, match="'model'.*seq 2 in values"):
+        with pytest.raises(Corrupted, match=r"'model'.*seq 2 in values"):
             collection.fetch_key_values("model", [1, 2, 3])
         assert collection.fetch_key_values("model", [1, 2, 3]) == [b"\1" * 9, None, b"\3" * 9]
         assert collection.cold("model", 9) == [(2, "two")]
@@ -196,7 +196,7 @@ def test_flipped_bits_in_the_file_are_noticed(data: Path) -> None:
         (data / file).write_bytes(content.replace(good, bytes([good[0] ^ 16]) + good[1:]))
     with collection_at(data) as collection:
         assert "three" not in recalled(collection, "three")
-        with pytest.raises(Corrupted, match="seq 3 in memories.*'b'"):
+        with pytest.raises(Corrupted, match=r"seq 3 in memories.*'b'"):
             collection.get(["b"])
         with pytest.raises(Corrupted, match="seq 4"):
             collection.fetch_key_values("model", [4])

@@ -6,7 +6,15 @@ import pytest
 from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.errors import InvalidArgument, ResourceExhausted
-from memory3.store.types import Count, Document, EmbeddedDocument, Reference, UpsertResult
+from memory3.store.types import (
+    Count,
+    Document,
+    EmbeddedDocument,
+    MetadataValue,
+    Reference,
+    StoredDocument,
+    UpsertResult,
+)
 
 from .builders import DIMENSION, collection_at, embedded, recalled, vector_of
 
@@ -19,7 +27,7 @@ def collection(tmp_path: Path) -> Iterator[Collection]:
 
 
 def test_a_document_comes_back_whole(collection: Collection) -> None:
-    metadata = {"source": "a", "year": 1999, "score": 0.5, "public": True}
+    metadata: dict[str, MetadataValue] = {"source": "a", "year": 1999, "score": 0.5, "public": True}
     results = collection.upsert([embedded("Zoë", "First sentence. ", "Second sentence.", metadata=metadata)])
     assert results == [UpsertResult("Zoë", 2, True, 2)]
     (stored,) = collection.get(["Zoë"])
@@ -114,7 +122,8 @@ def test_seqs_are_never_given_twice(tmp_path: Path) -> None:
 def test_list_gives_every_document_once_in_the_order_of_keys(collection: Collection) -> None:
     keys = [f"key {i}" for i in range(23)] + ["é", "a", "a!", "Z", "x" * 511]
     collection.upsert([embedded(key, f"text of {key}") for key in keys])
-    found, token, pages = [], "", 0
+    found: list[StoredDocument] = []
+    token, pages = "", 0
     while True:
         page = collection.list(5, token)
         found += page.documents

@@ -26,7 +26,7 @@ class Storm:
         self.turns = 0
 
     def add(self, work: Callable[[], object]) -> None:
-        self._threads.append(threading.Thread(target=self._repeat, args=(work,)))
+        self._threads.append(threading.Thread(target=self._repeat, args=(work,), daemon=True))
 
     def _repeat(self, work: Callable[[], object]) -> None:
         try:
@@ -117,9 +117,7 @@ def test_a_document_being_replaced_is_always_found(tmp_path: Path) -> None:
         storm.run()
 
 
-def test_recall_bridges_a_commit_that_the_index_has_not_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recall_bridges_a_commit_that_the_index_has_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with collection_at(tmp_path) as collection:
         collection.upsert([embedded("key", "old"), embedded("other", "other")])
         with monkeypatch.context() as patched:

@@ -46,7 +46,9 @@ def test_a_text_may_be_as_large_as_allowed_and_no_larger(monkeypatch: pytest.Mon
         validation.check_documents([Document("a", "x" * 10), Document("b", "x" * 10)])
 
 
-@pytest.mark.parametrize("metadata", [{}, {"a": 1, "b": 1.5, "c": True, "d": ""}, {"n": -(1 << 63), "m": (1 << 63) - 1}])
+@pytest.mark.parametrize(
+    "metadata", [{}, {"a": 1, "b": 1.5, "c": True, "d": ""}, {"n": -(1 << 63), "m": (1 << 63) - 1}]
+)
 def test_good_metadata_passes(metadata: dict[str, object]) -> None:
     validation.check_documents([Document("key", "text", metadata)])  # type: ignore[arg-type]
 
@@ -150,7 +152,9 @@ def test_bad_queries_are_refused(queries: np.ndarray, k: int, said: str) -> None
         validation.check_queries(queries, DIMENSION, k)
 
 
-@pytest.mark.parametrize(("fingerprint", "said"), [("", "not empty"), ("x" * 129, "129 bytes"), ("\ud800", "surrogate")])
+@pytest.mark.parametrize(
+    ("fingerprint", "said"), [("", "not empty"), ("x" * 129, "129 bytes"), ("\ud800", "surrogate")]
+)
 def test_bad_fingerprints_are_refused(fingerprint: str, said: str) -> None:
     with pytest.raises(InvalidArgument, match=said):
         validation.check_fingerprint(fingerprint)
