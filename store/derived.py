@@ -90,14 +90,12 @@ class Derived:
             return
         try:
             with self._records.environment.writing() as txn:
-                known = [not self._records.quarantine.mark(txn, damage) for damage in damages]
+                damages = [damage for damage in damages if self._records.mark(txn, damage)]
         except Memory3Error as error:
             # The caller is about to hear of the damage itself; that the mark failed must not hide it.
             _log.error("damage could not be marked: %s", error)
-            known = [False] * len(damages)
-        for damage, is_known in zip(damages, known, strict=True):
-            if not is_known:
-                _log.error("%s: %s", self._records.environment.path, damage)
+        for damage in damages:
+            _log.error("%s: %s", self._records.environment.path, damage)
 
     def _saved_index(self) -> VectorIndex:
         snapshot = read_snapshot(self._snapshot_path)

@@ -35,7 +35,7 @@ from .format import (
 )
 from .identity import IDENTITY, identity_table, read_identity
 from .quarantine import Quarantine
-from .seal import Damaged
+from .seal import Damaged, Missing
 from .types import EmbeddedDocument, Vector
 
 MAGIC = "memory3 records"
@@ -155,7 +155,7 @@ class Records:
             except Damaged as damage:
                 raise Damaged(damage.table, place, f"{damage.reason} (document {key!r})") from damage
             if memory is None:
-                raise Damaged(self.memories.name, place, f"it is missing (document {key!r})")
+                raise Missing(self.memories.name, place, f"it is missing (document {key!r})")
             texts.append(memory.text)
         return texts
 
@@ -203,6 +203,14 @@ class Records:
         """Yield the seqs of the live memories greater than `after`, in order."""
         for key in self.memories.keys(txn, encode_seq(after + 1)):
             yield decode_seq(key)
+
+    def mark(self, txn: WriteTransaction, damage: Damaged) -> bool:
+        """Put a damaged value in quarantine; False when it was there, or when it was replaced or deleted meanwhile."""
+        tables = {table.name: table for table in (self.documents, self.memories, self.vectors, self.changes)}
+        gone = damage.table in tables and not tables[damage.table].exists(txn, damage.key)
+        if gone and not isinstance(damage, Missing):
+            return False
+        return self.quarantine.mark(txn, damage)
 
     def trim_changes(self, txn: WriteTransaction, up_to: int) -> None:
         """Drop the changes up to and including seq `up_to`."""

@@ -21,6 +21,10 @@ class Damaged(Corrupted):
         self.reason = reason
 
 
+class Missing(Damaged):
+    """There is no value at `key` of `table`, though another names it."""
+
+
 def describe(table: str, key: bytes) -> str:
     """Name a place in words that a person can search for."""
     if table in ("memories", "vectors", "changes") and len(key) == 8:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from memory3.store.collection import Collection
 from memory3.store.errors import Corrupted, UnsupportedFormat
+from memory3.store.seal import Damaged, seal
 from memory3.store.types import Count
 
 from .builders import (
@@ -114,6 +115,14 @@ def test_a_missing_memory_is_an_error_and_not_a_shorter_text(data: Path) -> None
         with pytest.raises(Corrupted, match=r"seq 2 in memories.*missing"):
             collection.get(["a"])
         collection.upsert([DOCUMENTS[0]])
+        assert_mended(collection)
+
+
+def test_damage_that_was_replaced_before_it_is_marked_leaves_no_mark(data: Path) -> None:
+    """A reader meets the damage, a writer deletes it, and only then comes the reader to mark it."""
+    with collection_at(data) as collection:
+        collection.delete(["a"])
+        collection._shard._quarantine([Damaged("memories", seq_key(2), "its checksum is wrong")])
         assert_mended(collection)
 
 
@@ -243,8 +252,6 @@ def test_environments_of_garbage_are_corrupted_or_made_anew(data: Path) -> None:
 
 @pytest.mark.parametrize("environment", [RECORDS, KEY_VALUES])
 def test_an_environment_of_another_format_is_refused(data: Path, environment: Path) -> None:
-    from memory3.store.seal import seal
-
     put_raw(data / environment, "meta", b"identity", seal("meta", b"identity", b'{"format":2,"magic":"later"}'))
     with pytest.raises(UnsupportedFormat, match="version 2"), collection_at(data):
         pass
