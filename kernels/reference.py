@@ -41,9 +41,7 @@ def attend(
     # Query heads that share a KV head are laid side by side, so that each KV head is read once and never repeated.
     query = (query * scale).reshape(batch, groups, ratio * queries, size)
     scores = query @ key.transpose(2, 3)
-    scores = _masked(scores.view(batch, groups, ratio, queries, keys), mask).view(
-        batch, groups, ratio * queries, keys
-    )
+    scores = _masked(scores.view(batch, groups, ratio, queries, keys), mask).view(batch, groups, ratio * queries, keys)
     if memory_key is None or memory_value is None:
         out = torch.softmax(scores, dim=-1) @ value
         return out.reshape(batch, heads, queries, size)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from ..layout import REFERENCE_TOKENS
 from ..prompts import QUESTION, REFERENCE_PREFIX
 from .worlds import Passage, Question, World
 
-REFERENCE_TOKENS = 128
 LANGUAGE_WEIGHT = 0.1
 """Weight of the loss on tokens that are no answer."""
 

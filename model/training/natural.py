@@ -100,7 +100,9 @@ def _around_answers(paragraph: dict, other: dict, words_max: int) -> Iterator[Pa
         found = []
         for qa in paragraph["qas"]:
             answer = qa["answers"][0]
-            before = " ".join(paragraph["context"][max(0, answer["answer_start"] - 25) : answer["answer_start"]].split())
+            before = " ".join(
+                paragraph["context"][max(0, answer["answer_start"] - 25) : answer["answer_start"]].split()
+            )
             text = answer["text"].strip()
             if before in window and text in window and len(text.split()) <= 6:
                 found.append(Question(qa["question"].strip(), text, "natural.question"))

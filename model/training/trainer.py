@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..attention import NAME
+from ..layout import MemoryLayout
 from .batches import Encoder, PassageSource, Rows, Sampler
 from .natural import Quotations, QuestionSet
 from .optimizer import MasterOptimizer
@@ -72,7 +73,10 @@ class Recipe:
     quotation_share: float = 0.12
     question_set_share: float = 0.12
     seed: int = 1
-    extra: dict[str, str] = field(default_factory=dict)
+
+    def layout(self, kept_tokens: int) -> MemoryLayout:
+        """The memory layout of a stage that keeps `kept_tokens`."""
+        return MemoryLayout(self.memory_layers, kept_tokens, self.rule)
 
 
 def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
@@ -161,7 +165,12 @@ class Trainer:
             loss.backward()
             norm = self.optimizer.step(rate=schedule(spent / stage.minutes, stage.decay))
             self.step += 1
-            for key, value in ((f"loss_{name}", float(loss.detach())), (f"steps_{name}", 1.0), ("tokens", tokens), ("norm", norm)):
+            for key, value in (
+                (f"loss_{name}", float(loss.detach())),
+                (f"steps_{name}", 1.0),
+                ("tokens", tokens),
+                ("norm", norm),
+            ):
                 sums[key] += value
             if self.step % 50 == 0:
                 self._report(stage, spent, sums)
@@ -192,12 +201,8 @@ class Trainer:
             rows = _move(sampler.context_rows(count, references, stage.questions, stage.unknown), self.device)
             return "context", _cross_entropy(*answer_logits(self.model, rows, None)), rows.tokens.numel()
         batch = sampler.memory_batch(stage.references, stage.rows, stage.reads, stage.unknown)
-        logits = memory_logits(self.model, _move(batch, self.device), self._layers, self.recipe.rule, stage.kept_tokens)
+        logits = memory_logits(self.model, _move(batch, self.device), self.recipe.layout(stage.kept_tokens))
         return "memory", _cross_entropy(*logits), batch.references.tokens.numel() + batch.rows.tokens.numel()
-
-    @property
-    def _layers(self) -> frozenset[int]:
-        return frozenset(self.recipe.memory_layers)
 
     @torch.no_grad()
     def evaluate(self, stage: Stage, batches: int = 2) -> dict[str, float]:
@@ -214,7 +219,7 @@ class Trainer:
         hits_by_fact: dict[str, list[bool]] = defaultdict(list)
         for _ in range(batches):
             batch = _move(self._test.memory_batch(32, 64, 5, 0.15), self.device)
-            logits = memory_logits(self.model, batch, self._layers, self.recipe.rule, stage.kept_tokens)[0]
+            logits = memory_logits(self.model, batch, self.recipe.layout(stage.kept_tokens))[0]
             for fact, hit in zip(batch.facts, exact(logits, batch.rows), strict=True):
                 hits_by_fact[fact].append(hit)
         refused = hits_by_fact.pop("", [])
@@ -241,7 +246,12 @@ class Trainer:
         """Write the checkpoint aside and rename it, so that a kill leaves the old one or the new one."""
         if self.rank != 0:
             return
-        state = {"optimizer": self.optimizer.state(), "step": self.step, "done": self.done, "recipe": asdict(self.recipe)}
+        state = {
+            "optimizer": self.optimizer.state(),
+            "step": self.step,
+            "done": self.done,
+            "recipe": asdict(self.recipe),
+        }
         torch.save(state, self.out / "checkpoint.tmp")
         os.replace(self.out / "checkpoint.tmp", self.out / "checkpoint.pt")
 

@@ -9,7 +9,6 @@ from .names import Names, Split
 from .phrases import FILLERS, KINDS, Attribute, Kind
 
 
-
 @dataclass(frozen=True, slots=True)
 class Question:
     """A question, its answer, and the kind of fact it asks for ("person.birthplace"; "" when there is no answer)."""

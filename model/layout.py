@@ -1,0 +1,67 @@
+"""What of a reference is kept, and the fingerprint that names whose key-values these are."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import xxhash
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from ..store.errors import InvalidArgument
+from .prompts import REFERENCE_PREFIX
+from .selection import RULES
+
+REFERENCE_TOKENS = 128
+"""Most tokens of a reference; the context starts behind this many positions, whatever the references' own length."""
+
+CONFIG_KEY = "memory3"
+"""Under this name a checkpoint's config.json may hold its layout."""
+
+STORED_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLayout:
+    """Which layers are memory layers, how many tokens each KV head keeps and by which rule, and how they are stored."""
+
+    layers: tuple[int, ...]
+    kept_tokens: int = 8
+    rule: str = "attention_sum"
+    prefix: str = REFERENCE_PREFIX
+    stored: str = "bfloat16"
+
+    def __post_init__(self) -> None:
+        if not self.layers or list(self.layers) != sorted(set(self.layers)):
+            raise InvalidArgument(f"memory layers {self.layers} must be one or more layers in rising order")
+        if not 1 <= self.kept_tokens <= REFERENCE_TOKENS:
+            raise InvalidArgument(f"kept_tokens is {self.kept_tokens}; keep 1 to {REFERENCE_TOKENS}")
+        if self.rule not in RULES:
+            raise InvalidArgument(f"there is no selection rule {self.rule!r}; choose one of {', '.join(RULES)}")
+        if self.stored not in STORED_DTYPES:
+            raise InvalidArgument(f"key-values are stored as one of {', '.join(STORED_DTYPES)}, not {self.stored!r}")
+
+
+def layout_of(config: PreTrainedConfig) -> MemoryLayout:
+    """The layout that a checkpoint names, or the paper's: the first half of the layers, 8 tokens, attention received."""
+    named: dict[str, Any] | None = getattr(config, CONFIG_KEY, None)
+    if named is None:
+        return MemoryLayout(layers=tuple(range(max(1, config.num_hidden_layers // 2))))
+    layout = MemoryLayout(**{**named, "layers": tuple(named["layers"])})
+    if layout.layers[-1] >= config.num_hidden_layers:
+        raise InvalidArgument(
+            f"memory layer {layout.layers[-1]} does not exist in a model of {config.num_hidden_layers} layers"
+        )
+    return layout
+
+
+def fingerprint_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, layout: MemoryLayout) -> str:
+    """32 hex digits over weights, tokenizer, positions and layout: whatever changes key-values changes them."""
+    digest = xxhash.xxh3_128()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
+    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    positions = getattr(model.config, "rope_parameters", None)
+    digest.update(json.dumps([positions, asdict(layout)], sort_keys=True, default=str).encode())
+    return digest.hexdigest()

@@ -1,0 +1,108 @@
+"""Load any RoPE decoder of Transformers with the memory attention, or refuse it with the reason."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
+
+from ..store.errors import InvalidArgument, NotFound
+from .attention import NAME, LayerMemories
+from .writer import causal_mask
+
+TINY = Path(__file__).parent / "tiny"
+"""The model that comes with the package."""
+
+
+def load_model(name_or_path: str | None, device: str, dtype: torch.dtype | None) -> PreTrainedModel:
+    """Load weights with the memory attention.
+
+    Args:
+        name_or_path: a folder or a Hugging Face name; None is the packaged model.
+        dtype: of the arithmetic; None is float32 on a CPU and the checkpoint's own elsewhere.
+
+    Raises:
+        NotFound: there is no such model, here or on the hub.
+        InvalidArgument: its attention cannot read memories; the message says why.
+    """
+    # A server's log and a command's error output are no place for a library's own bars.
+    disable_progress_bar()
+    source = str(TINY) if name_or_path is None else name_or_path
+    wanted = dtype if dtype is not None else (torch.float32 if device == "cpu" else "auto")
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            source, attn_implementation=NAME, dtype=wanted, local_files_only=os.path.isdir(source)
+        )
+    except OSError as error:
+        raise NotFound(
+            f"no model {source!r}: give a folder with config.json and weights, or a Hugging Face name "
+            f"that can be reached ({str(error).splitlines()[0]})"
+        ) from error
+    model = model.to(device).eval().requires_grad_(False)
+    check_supported(model)
+    return model
+
+
+def load_tokenizer(name_or_path: str | None) -> PreTrainedTokenizerFast:
+    """The tokenizer that stands beside the weights."""
+    source = str(TINY) if name_or_path is None else name_or_path
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=os.path.isdir(source))
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise InvalidArgument(f"the tokenizer of {source!r} has no fast form (tokenizer.json), which Memory3 needs")
+    return tokenizer
+
+
+def check_supported(model: PreTrainedModel) -> None:
+    """Refuse a model that would read memories wrongly.
+
+    Raises:
+        InvalidArgument: names what the model has that Memory3 does not support.
+    """
+    config = model.config
+    decoder = model.base_model
+    if not hasattr(decoder, "rotary_emb") or not hasattr(decoder, "layers"):
+        raise InvalidArgument(
+            f"{config.model_type!r} is no decoder with rotary positions (RoPE); "
+            "use one such as Llama, Qwen3, Mistral, Gemma or Phi-3"
+        )
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if len(kinds) > 1 or not kinds <= {"full_attention", "sliding_attention"}:
+        raise InvalidArgument(
+            f"{config.model_type!r} mixes layers of the kinds {sorted(kinds)}; Memory3 needs one kind"
+        )
+    _probe(model)
+
+
+@torch.inference_mode()
+def _probe(model: PreTrainedModel) -> None:
+    """Run two tokens, so that an option the attention refuses, or a model that ignores it, shows at once."""
+    seen: list[int] = []
+
+    class Recorder:
+        def record(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+            seen.append(layer)
+
+    memories: Mapping[int, LayerMemories] = {}
+    model.base_model(
+        input_ids=torch.zeros(1, 2, dtype=torch.long, device=model.device),
+        attention_mask=causal_mask(2, model.device),
+        use_cache=False,
+        memories=memories,
+        recorder=Recorder(),
+    )
+    if seen != list(range(model.config.num_hidden_layers)):
+        raise InvalidArgument(
+            f"{model.config.model_type!r} does not hand its attention to Transformers' attention interface in every "
+            "layer, so its layers cannot read memories"
+        )
+
+
+def context_limit(model: PreTrainedModel) -> int:
+    """Positions that the model can tell apart in one window."""
+    sliding: int | None = getattr(model.config, "sliding_window", None)
+    if sliding is not None and getattr(model.config, "use_sliding_window", True):
+        return min(sliding, model.config.max_position_embeddings)
+    limit: int = model.config.max_position_embeddings
+    return limit

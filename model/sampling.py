@@ -1,0 +1,29 @@
+"""Choosing the next token."""
+
+import torch
+from torch import Tensor
+
+from .source import GenerationOptions
+
+
+class Sampler:
+    """Greedy, or drawn by temperature and top-p; the same seed draws the same tokens."""
+
+    def __init__(self, options: GenerationOptions) -> None:
+        self._temperature = options.temperature
+        self._top_p = options.top_p
+        self._generator = torch.Generator()
+        if options.seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(options.seed)
+
+    def choose(self, logits: Tensor) -> int:
+        """The next token's id, from logits (vocabulary,)."""
+        if self._temperature == 0:
+            return int(logits.argmax())
+        likelihood = torch.softmax(logits.float().cpu() / self._temperature, dim=-1)
+        ordered, ids = likelihood.sort(descending=True)
+        # Keep the likeliest tokens until they reach top_p together; the first is always among them.
+        ordered[ordered.cumsum(0) - ordered >= self._top_p] = 0
+        return int(ids[torch.multinomial(ordered, 1, generator=self._generator)])
