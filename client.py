@@ -31,7 +31,7 @@ from .wire.transport import Responses, Transport
 TIMEOUT_S = 120.0
 MESSAGE_BYTES_MAX = 64 << 20
 UPSERT_BATCH_DOCUMENTS = 64
-UPSERT_BATCH_BYTES = 256 << 10
+UPSERT_BATCH_BYTES = 64 << 10
 """One call's share of an upsert: some seconds of embedding, so that progress shows and a deadline means something."""
 GET_BATCH_KEYS = 64
 

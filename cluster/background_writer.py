@@ -2,9 +2,9 @@
 
 import logging
 import threading
-from collections.abc import Callable
 
 from ..store.errors import Memory3Error
+from .activity import Activity
 from .embedded import Embedded
 from .writing import write_cold
 
@@ -16,14 +16,14 @@ SLICE_MEMORIES = 4
 
 
 class BackgroundWriter:
-    """Writes the cold memories of every collection that changed, whenever `busy` says that no one else needs the CPU.
+    """Writes the cold memories of every collection that changed, whenever no call has run for a moment.
 
     It may die at any point: what it has not stored stays cold, and is written when it is first read.
     """
 
-    def __init__(self, memory: Embedded, busy: Callable[[], bool]) -> None:
+    def __init__(self, memory: Embedded, activity: Activity) -> None:
         self._memory = memory
-        self._busy = busy
+        self._activity = activity
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory3-writer", daemon=True)
 
@@ -54,7 +54,7 @@ class BackgroundWriter:
             return
         remaining = 1
         while remaining:
-            if self._stopping.is_set() or self._busy():
+            if self._stopping.is_set() or not self._activity.quiet_for(LOOK_S):
                 return
             written, remaining = write_cold(collection, self._memory.models.language_model, None, limit=SLICE_MEMORIES)
             if not written:

@@ -15,16 +15,20 @@ from grpc_status import rpc_status
 from ..store.errors import Cancelled, DeadlineExceeded, Memory3Error, ResourceExhausted
 from ..wire.methods import Method, methods_of
 from ..wire.status import status_of
+from .activity import Activity
 
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Any, grpc.ServicerContext], Any]
 
 
-def bind(server: grpc.Server, service: ServiceDescriptor, servicer: object, message_bytes_max: int) -> None:
-    """Serve each method of `service` by the servicer's method of the same name."""
+def bind(
+    server: grpc.Server, service: ServiceDescriptor, servicer: object, message_bytes_max: int, activity: Activity
+) -> None:
+    """Serve each method of `service` by the servicer's method of the same name; `activity` counts its calls."""
     handlers = {
-        method.name: _bound(method, getattr(servicer, method.name), message_bytes_max) for method in methods_of(service)
+        method.name: _bound(method, getattr(servicer, method.name), message_bytes_max, activity)
+        for method in methods_of(service)
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
@@ -43,35 +47,43 @@ def check_alive(context: grpc.ServicerContext) -> None:
         raise Cancelled("the caller went away")
 
 
-def _bound(method: Method, handler: Handler, message_bytes_max: int) -> "grpc.RpcMethodHandler[Any, Any]":
+def _bound(
+    method: Method, handler: Handler, message_bytes_max: int, activity: Activity
+) -> "grpc.RpcMethodHandler[Any, Any]":
     factories: dict[tuple[bool, bool], Callable[..., grpc.RpcMethodHandler[Any, Any]]] = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
         (True, False): grpc.stream_unary_rpc_method_handler,
     }
-    guarded = _guarded_stream(handler) if method.response_streams else _guarded_call(handler, message_bytes_max)
+    guarded = (
+        _guarded_stream(handler, activity)
+        if method.response_streams
+        else _guarded_call(handler, message_bytes_max, activity)
+    )
     factory = factories[method.request_streams, method.response_streams]
     return factory(guarded, request_deserializer=method.request.decode, response_serializer=method.response.encode)
 
 
-def _guarded_call(handler: Handler, message_bytes_max: int) -> Handler:
+def _guarded_call(handler: Handler, message_bytes_max: int, activity: Activity) -> Handler:
     def call(request: Any, context: grpc.ServicerContext) -> Any:
         try:
-            check_alive(context)
-            response = handler(request, context)
-            _check_size(response, message_bytes_max)
-            return response
+            with activity:
+                check_alive(context)
+                response = handler(request, context)
+                _check_size(response, message_bytes_max)
+                return response
         except Exception as error:
             _abort(context, error)
 
     return call
 
 
-def _guarded_stream(handler: Handler) -> Handler:
+def _guarded_stream(handler: Handler, activity: Activity) -> Handler:
     def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         try:
-            check_alive(context)
-            yield from handler(request, context)
+            with activity:
+                check_alive(context)
+                yield from handler(request, context)
         except Exception as error:
             _abort(context, error)
 

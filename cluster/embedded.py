@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, overload
+from typing import Self, overload
 
 from ..answers import AnswerStream
 from ..calls import DEFAULT_COLLECTION, Progress, Queries, Query, documents_of, keys_of
+from ..model.source import GenerationOptions
 from ..store.collection import Collection
 from ..store.directory import DataDirectory
 from ..store.errors import FailedPrecondition, FingerprintMismatch, InvalidArgument, NotFound
@@ -26,9 +27,6 @@ from .ingest import upsert
 from .memory_source import CollectionSource
 from .models import Models
 from .writing import write_cold
-
-if TYPE_CHECKING:
-    from ..model.source import GenerationOptions
 
 
 class Embedded:
@@ -246,9 +244,7 @@ class Embedded:
 
 def _options(
     max_tokens: int, memories: int, temperature: float, top_p: float, seed: int | None, stop: Sequence[str]
-) -> "GenerationOptions":
-    from ..model.source import GenerationOptions
-
+) -> GenerationOptions:
     if max_tokens < 1:
         raise InvalidArgument(f"max_tokens is {max_tokens}; ask for at least 1")
     if not 0 <= memories <= 64:

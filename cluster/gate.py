@@ -34,10 +34,6 @@ class Gate:
                 self._running -= 1
                 self._changed.notify()
 
-    @property
-    def busy(self) -> bool:
-        return self._running > 0
-
     def _enter(self, check_alive: Callable[[], None]) -> None:
         with self._changed:
             if self._running >= self._running_max and self._waiting >= self._waiting_max:

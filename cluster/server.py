@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from ..store.errors import Unavailable
 from ..wire.methods import GENERATION_SERVICE, MEMORY_SERVICE
+from .activity import Activity
 from .background_writer import BackgroundWriter
 from .binding import bind
 from .embedded import Embedded
@@ -59,12 +60,17 @@ class Server:
         self._server = grpc.server(self._pool, options=_options(limits))
         self._health = health.HealthServicer()
         gate = Gate(limits.generations_max, limits.generations_waiting_max)
-        bind(self._server, MEMORY_SERVICE, MemoryServicer(memory, limits.message_bytes_max), limits.message_bytes_max)
-        bind(self._server, GENERATION_SERVICE, GenerationServicer(memory, gate), limits.message_bytes_max)
+        activity = Activity()
+        servicers = {
+            MEMORY_SERVICE: MemoryServicer(memory, limits.message_bytes_max),
+            GENERATION_SERVICE: GenerationServicer(memory, gate),
+        }
+        for service, servicer in servicers.items():
+            bind(self._server, service, servicer, limits.message_bytes_max, activity)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        self._writer = BackgroundWriter(memory, lambda: gate.busy) if write_in_background else None
+        self._writer = BackgroundWriter(memory, activity) if write_in_background else None
         self.address = self._listen(listen)
 
     def start(self) -> None:

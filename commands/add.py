@@ -34,6 +34,7 @@ def add(
         str | None,
         typer.Option("--key", help="With -: take standard input as one text under this key, not as JSON lines."),
     ] = None,
+    create: Annotated[bool, typer.Option("--create", help="Make the collection first if there is none.")] = False,
     data: Data = None,
     server: ServerAddress = None,
     collection: CollectionName = None,
@@ -57,6 +58,8 @@ def add(
     sources = documents_of_files(files) if STANDARD_INPUT not in paths else _standard_input(key)
     total = sum(file.size for file in files if isinstance(file, File)) or None
     with connected(target) as memory, _progress(json) as progress:
+        if create:
+            memory.create_collection(target.collection)
         adding = _Adding(memory, target.collection, progress, total)
         adding.run(sources)
     adding.report(time.monotonic() - started, json)

@@ -57,9 +57,12 @@ def ask(
             seed=seed,
         ) as stream,
     ):
+        shown = False
         for event in stream.events():
             if isinstance(event, Text) and not json:
-                results.print(plain(event.text), end="", soft_wrap=True)
+                text = event.text if shown else event.text.lstrip()
+                results.print(plain(text), end="", soft_wrap=True)
+                shown = shown or bool(text)
         answer = stream.result()
     if json:
         print_json(answer_fields(answer))

@@ -2,14 +2,17 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from ..calls import Progress as ProgressCall
 from ..store.types import Hit, StoredDocument
 
 notes = Console(stderr=True, highlight=False)
@@ -20,6 +23,15 @@ results = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 def print_json(value: object) -> None:
     """One JSON value, indented; text stays readable."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+@contextmanager
+def counted(description: str) -> Iterator[ProgressCall]:
+    """A bar for work that tells how many of how many things are done; shown on a terminal only."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def hit_fields(hit: Hit) -> dict[str, Any]:

@@ -113,6 +113,14 @@ def test_add_names_what_it_cannot_read_and_goes_on(on: list[str], tmp_path: Path
     assert "bad.txt" in ran.stderr
 
 
+def test_a_collection_is_made_when_wanted(server: Server) -> None:
+    over = ["--server", server.address, "--collection", "made-by-add"]
+    refused = run("add", "-", *over, stdin=b'{"key": "a", "text": "A."}', code=1)
+    assert "no collection 'made-by-add'" in refused.stderr
+    run("add", "-", "--create", *over, stdin=b'{"key": "a", "text": "A."}')
+    assert run_json("get", "a", *over)["text"] == "A."
+
+
 def test_add_from_standard_input(on: list[str]) -> None:
     lines = b'{"key": "a", "text": "A.", "metadata": {"page": 3}}\n{"key": "a", "text": "B."}\n'
     assert run_json("add", "-", *on, stdin=lines)["added"] == 2

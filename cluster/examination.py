@@ -1,0 +1,97 @@
+"""Sits an exam with the whole service: real store, real retriever, real generation; `memory3 eval` prints the result."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..answers import AnswerStream
+from ..calls import Progress
+from ..model.evaluation.exam import Exam
+from ..model.evaluation.score import Score, Share, score
+from ..model.source import GenerationOptions
+from ..store.types import Document, Hit
+from .embedded import Embedded
+
+ANSWER_TOKENS = 32
+_UPSERT_DOCUMENTS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An exam's result: `scores` by way of answering, how often recall found the right document, and seconds a question.
+
+    The ways: "memory" reads key-values, "text" has the texts of the same hits in its context (text RAG), "none" has
+    neither.
+    """
+
+    exam: Exam
+    fingerprint: str
+    memories: int
+    scores: dict[str, Score]
+    found: Share
+    seconds: dict[str, float]
+
+
+WAYS = ("memory", "text", "none")
+
+
+def examine(
+    exam: Exam, *, model: str | None, device: str, memories: int, ways: Sequence[str] = WAYS, progress: Progress
+) -> Result:
+    """Store the exam's documents in a new directory and answer its questions each way.
+
+    Args:
+        memories: recalled for each question.
+        progress: told of (questions answered, questions to answer).
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="memory3-eval-") as folder,
+        Embedded(Path(folder), model=model, device=device) as memory,
+    ):
+        documents = [Document(key, text) for key, text in exam.documents.items()]
+        for start in range(0, len(documents), _UPSERT_DOCUMENTS):
+            memory.upsert(documents[start : start + _UPSERT_DOCUMENTS])
+        memory.write()
+        hits = [memory.recall(question.text, memories) if memories else [] for question in exam.questions]
+        found = [
+            any(hit.key == question.key for hit in recalled)
+            for question, recalled in zip(exam.questions, hits, strict=True)
+            if question.answers
+        ]
+        scores, seconds = {}, {}
+        for number, way in enumerate(ways):
+            answers, spent = _answer(memory, exam, hits, way, memories, _part(progress, number, len(ways)))
+            scores[way], seconds[way] = score(exam.questions, answers), spent / len(exam.questions)
+        return Result(
+            exam,
+            memory.models.language_model.fingerprint,
+            memories,
+            scores,
+            Share(sum(found), len(found)),
+            seconds,
+        )
+
+
+def _answer(
+    memory: Embedded, exam: Exam, hits: Sequence[Sequence[Hit]], way: str, memories: int, progress: Progress
+) -> tuple[list[str], float]:
+    """All answers of one way, and the seconds that generation took."""
+    answers, seconds = [], 0.0
+    for number, (question, recalled) in enumerate(zip(exam.questions, hits, strict=True)):
+        if way == "text":
+            options = GenerationOptions(max_tokens=ANSWER_TOKENS)
+            texts = [hit.text for hit in recalled]
+            stream = AnswerStream(memory.models.language_model.ask_with_texts(question.text, texts, options=options))
+        else:
+            stream = memory.ask(question.text, memories=memories if way == "memory" else 0, max_tokens=ANSWER_TOKENS)
+        answer = stream.result()
+        answers.append(answer.text)
+        seconds += answer.seconds["total"]
+        progress(number + 1, len(exam.questions))
+    return answers, seconds
+
+
+def _part(progress: Progress, number: int, parts: int) -> Callable[[int, int], None]:
+    """The progress of one of several equal parts, told as progress of the whole."""
+    return lambda done, total: progress(number * total + done, parts * total)

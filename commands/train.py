@@ -1,0 +1,40 @@
+"""`memory3 train`: train a model of our own."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .connection import limit_threads
+from .output import results
+
+
+def train(
+    preset: Annotated[str, typer.Option(help="Recipe: its shape, stages and data.")] = "tiny",
+    out: Annotated[Path, typer.Option(help="Folder of log, checkpoint and, at the end, the model.")] = Path(
+        "runs/tiny"
+    ),
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with text/*.txt and squad/*.json, natural text to mix in; without it, generated text alone.",
+            exists=True,
+            file_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Whole time; without it, the recipe's.", show_default=False)
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, max=64, help="CPU processes that share each step.", show_default="the processors")
+    ] = os.cpu_count() or 1,
+    device: Annotated[str, typer.Option(help="cpu, or cuda for one GPU.")] = "cpu",
+) -> None:
+    """Train a model, or go on from the checkpoint in `--out`; a kill loses at most two minutes."""
+    limit_threads(1)
+    from ..model.training.command import train as run
+
+    run(preset, out, text, minutes, 1 if device != "cpu" else processes, device)
+    results.print(f"the model is in {out / 'model'}; try it: memory3 eval --model {out / 'model'}")
