@@ -17,8 +17,10 @@ from .commands.add import add
 from .commands.ask import ask, search
 from .commands.demo import demo
 from .commands.documents import delete, get, list_documents
+from .commands.evaluate import evaluate
 from .commands.inspect import check, stats
 from .commands.serve import serve
+from .commands.train import train
 from .store.errors import InvalidArgument, Memory3Error
 
 app = typer.Typer(
@@ -37,6 +39,8 @@ app.command()(delete)
 app.command("list")(list_documents)
 app.command()(stats)
 app.command()(check)
+app.command()(train)
+app.command("eval")(evaluate)
 app.command()(demo)
 
 

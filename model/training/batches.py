@@ -15,7 +15,7 @@ from ..layout import REFERENCE_TOKENS
 from ..prompts import QUESTION, REFERENCE_PREFIX
 from .worlds import Passage, Question, World
 
-LANGUAGE_WEIGHT = 0.1
+LANGUAGE_WEIGHT = 0.02
 """Weight of the loss on tokens that are no answer."""
 
 

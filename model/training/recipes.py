@@ -10,7 +10,15 @@ RECIPES = {
             Stage("context-1", minutes=12, references=1, facts=(1, 4), copies=0.1, other_rate=4e-3),
             Stage("context-4", minutes=22, references=4, rows=10, other_rate=4e-3),
             Stage(
-                "memory", minutes=72, references=40, rows=96, reads=5, context_share=0.15, decay=0.3, matrix_rate=3e-3
+                "memory",
+                minutes=72,
+                references=40,
+                rows=96,
+                reads=5,
+                context_share=0.15,
+                decay=0.3,
+                matrix_rate=3e-3,
+                unknown=0.15,
             ),
         ),
     ),

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..attention import NAME
-from ..layout import MemoryLayout
+from ..layout import CONFIG_KEY, MemoryLayout
 from .batches import Encoder, PassageSource, Rows, Sampler
 from .natural import Quotations, QuestionSet
 from .optimizer import MasterOptimizer
@@ -152,6 +152,15 @@ class Trainer:
         for stage in self.recipe.stages:
             if self.done[stage.name] < stage.minutes:
                 self._run_stage(stage)
+        if self.rank == 0:
+            self.export()
+
+    def export(self) -> None:
+        """Save the model in `out/model` as any Transformers model is saved, its memory layout in the configuration."""
+        layout = asdict(self.recipe.layout(self.recipe.stages[-1].kept_tokens))
+        setattr(self.model.config, CONFIG_KEY, layout)
+        self.model.save_pretrained(self.out / "model")
+        self.tokenizer.save_pretrained(self.out / "model")
 
     def _run_stage(self, stage: Stage) -> None:
         self.optimizer.set_rates(stage.matrix_rate, stage.other_rate)
