@@ -24,6 +24,10 @@ def train(
             show_default=False,
         ),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a model to go on from.", exists=True, file_okay=False, show_default=False),
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Whole time; without it, the recipe's.", show_default=False)
     ] = None,
@@ -35,6 +39,10 @@ def train(
     """Train a model, or go on from the checkpoint in `--out`; a kill loses at most two minutes."""
     limit_threads(1)
     from ..model.training.command import train as run
+    from ..model.training.recipes import RECIPES
 
-    run(preset, out, text, minutes, 1 if device != "cpu" else processes, device)
+    if preset not in RECIPES:
+        raise typer.BadParameter(f"there is no recipe {preset!r}; choose one of {', '.join(RECIPES)}")
+
+    run(preset, out, text, minutes, 1 if device != "cpu" else processes, device, start)
     results.print(f"the model is in {out / 'model'}; try it: memory3 eval --model {out / 'model'}")

@@ -13,12 +13,21 @@ from .recipes import RECIPES
 from .trainer import Recipe, Trainer
 
 
-def train(preset: str, out: Path, text: Path | None, minutes: float | None, processes: int, device: str) -> None:
+def train(
+    preset: str,
+    out: Path,
+    text: Path | None,
+    minutes: float | None,
+    processes: int,
+    device: str,
+    start: Path | None = None,
+) -> None:
     """Train a preset's model into `out`, or go on from the checkpoint there.
 
     Args:
         text: folder with `text/*.txt` and `squad/*.json`, natural text to mix in; None trains on worlds alone.
         minutes: whole length, shared out over the stages as in the recipe; None keeps the recipe's own.
+        start: folder of a model to go on from, or None for fresh weights.
         processes: CPU processes that share each step (1 on a GPU).
     """
     recipe = RECIPES[preset]
@@ -27,12 +36,14 @@ def train(preset: str, out: Path, text: Path | None, minutes: float | None, proc
         recipe = replace(recipe, stages=tuple(replace(s, minutes=s.minutes * factor) for s in recipe.stages))
     out.mkdir(parents=True, exist_ok=True)
     if processes == 1:
-        _work(0, 1, recipe, out, text, device)
+        _work(0, 1, recipe, out, text, device, start)
     else:
-        multiprocessing.spawn(_work, (processes, recipe, out, text, device), nprocs=processes)
+        multiprocessing.spawn(_work, (processes, recipe, out, text, device, start), nprocs=processes)
 
 
-def _work(rank: int, processes: int, recipe: Recipe, out: Path, text: Path | None, device: str) -> None:
+def _work(
+    rank: int, processes: int, recipe: Recipe, out: Path, text: Path | None, device: str, start: Path | None
+) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if device == "cpu":
         # One thread a process: two OpenMP threads wait for each other whenever anything else runs.
@@ -42,7 +53,7 @@ def _work(rank: int, processes: int, recipe: Recipe, out: Path, text: Path | Non
         os.environ.setdefault("MASTER_PORT", "29517")
         dist.init_process_group("gloo", rank=rank, world_size=processes)
     try:
-        Trainer(recipe, out, text, device).run()
+        Trainer(recipe, out, text, device, start).run()
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

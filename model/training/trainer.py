@@ -115,9 +115,13 @@ class Trainer:
     Args:
         out: where the log (`log.jsonl`), checkpoint (`checkpoint.pt`) and tokenizer are kept.
         text: folder with `text/*.txt` and `squad/*.json`, or None to train on worlds alone.
+        start: folder of a trained model of the recipe's shape to go on from, or None for fresh weights; a checkpoint
+            in `out` comes first.
     """
 
-    def __init__(self, recipe: Recipe, out: Path, text: Path | None, device: str = "cpu") -> None:
+    def __init__(
+        self, recipe: Recipe, out: Path, text: Path | None, device: str = "cpu", start: Path | None = None
+    ) -> None:
         self.recipe, self.out, self.device = recipe, out, device
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         seed = recipe.seed + 1000 * self.rank + int(time.time()) % 1000
@@ -127,20 +131,23 @@ class Trainer:
             natural += [
                 (QuestionSet(path, seed), recipe.question_set_share) for path in sorted((text / "squad").glob("*.json"))
             ]
-        self.tokenizer = self._tokenizer([source for source, _ in natural])
+        self.tokenizer = self._tokenizer(start, [source for source, _ in natural])
         self.encoder = Encoder(self.tokenizer)
         self._natural = tuple(natural)
         self._seed = seed
         self.model = new_model(recipe, self.tokenizer).to(device=device, dtype=torch.bfloat16)
+        if start is not None:
+            self.model.load_state_dict(AutoModelForCausalLM.from_pretrained(start).state_dict())
         self.optimizer = self._new_optimizer(recipe.stages[0])
         self.step, self.done = 0, {stage.name: 0.0 for stage in recipe.stages}
         self._test = Sampler(self.encoder, World(77, "test"), 77)
         self._load()
 
-    def _tokenizer(self, natural: list[PassageSource]) -> PreTrainedTokenizerFast:
-        """The tokenizer in `out`; the first process makes it if it is missing."""
+    def _tokenizer(self, start: Path | None, natural: list[PassageSource]) -> PreTrainedTokenizerFast:
+        """The tokenizer in `out`; if it is missing, the first process puts that of `start` or a new one there."""
         if self.rank == 0 and not (self.out / "tokenizer.json").exists():
-            new_tokenizer(self.recipe, natural).save_pretrained(self.out)
+            known = None if start is None else PreTrainedTokenizerFast.from_pretrained(start)
+            (known or new_tokenizer(self.recipe, natural)).save_pretrained(self.out)
         if dist.is_initialized():
             dist.barrier()
         return PreTrainedTokenizerFast.from_pretrained(self.out)
