@@ -23,8 +23,10 @@ class Models:
         self.embedder_name = embedder or DEFAULT_EMBEDDER
         self._model_name = model
         self._device = device
-        self._embedder = _Lazy(self._load_embedder)
-        self._language_model = _Lazy(self._load_language_model)
+        # One lock for both: two threads that import transformers at the same time may deadlock or find half a module.
+        loading = threading.Lock()
+        self._embedder = _Lazy(self._load_embedder, loading)
+        self._language_model = _Lazy(self._load_language_model, loading)
 
     @property
     def embedder(self) -> Embedder:
@@ -55,9 +57,9 @@ class Models:
 class _Lazy(Generic[T]):
     """A value made once, by the first who asks, while the others wait."""
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    def __init__(self, make: Callable[[], T], lock: threading.Lock) -> None:
         self._make = make
-        self._lock = threading.Lock()
+        self._lock = lock
         self._made: list[T] = []
 
     @property
@@ -66,7 +68,8 @@ class _Lazy(Generic[T]):
 
     @property
     def value(self) -> T:
-        with self._lock:
-            if not self._made:
-                self._made.append(self._make())
-            return self._made[0]
+        if not self._made:
+            with self._lock:
+                if not self._made:
+                    self._made.append(self._make())
+        return self._made[0]
