@@ -80,9 +80,7 @@ __all__ = [
 ]
 
 
-def open(
-    path: str | Path, *, embedder: str | None = None, model: str | None = None, device: str = "cpu"
-) -> "Embedded":
+def open(path: str | Path, *, embedder: str | None = None, model: str | None = None, device: str = "cpu") -> "Embedded":
     """Open a data directory in this process, or make one where there is nothing; a context manager.
 
     `embedder` is a sentence-transformers name or folder, `model` a Hugging Face name or folder; without them the

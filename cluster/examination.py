@@ -1,4 +1,4 @@
-"""Sits an exam with the whole service: real store, real retriever, real generation; `memory3 eval` prints the result."""
+"""Sits an exam with the whole service: real store, retriever and generation; `memory3 eval` prints the result."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ _UPSERT_DOCUMENTS = 256
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """An exam's result: `scores` by way of answering, how often recall found the right document, and seconds a question.
+    """An exam's result: `scores` and `seconds` a question by way, and how often recall found the right document.
 
     The ways: "memory" reads key-values, "text" has the texts of the same hits in its context (text RAG), "none" has
     neither.

@@ -61,10 +61,8 @@ def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
         if queries == 1:
             return scores
         mask = torch.ones(queries, keys, dtype=torch.bool, device=scores.device).tril(keys - queries)[None, None]
-    if mask.shape[1] == 1:
-        mask = mask[:, :, None]
-    else:
-        mask = mask.view(mask.shape[0], groups, ratio, queries, keys)
+    all_heads = mask.shape[1] == 1
+    mask = mask[:, :, None] if all_heads else mask.view(mask.shape[0], groups, ratio, queries, keys)
     if mask.dtype == torch.bool:
         return scores.masked_fill(~mask, float("-inf"))
     return scores + mask

@@ -52,8 +52,7 @@ class Embedder:
         from transformers.utils import logging
 
         shown = logging.is_progress_bar_enabled()
-        # "Loading weights", for a tenth of a second; the functions are not typed.
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()  # "Loading weights", for a tenth of a second
         try:
             # All of the packaged model is on the disk: never ask the hub for files that the package leaves out.
             return cls(name, SentenceTransformer(path, device=device, local_files_only=packaged))
@@ -61,7 +60,7 @@ class Embedder:
             raise NotFound(f"cannot load the embedder {name!r}: {error}; give a folder or a hub name") from error
         finally:
             if shown:
-                logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+                logging.enable_progress_bar()
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return vectors of length one, float32, shape (texts, dimension)."""

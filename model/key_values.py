@@ -7,6 +7,7 @@ that are not there are zero. So all values of a fingerprint have one size.
 Dimensions: `L` memory layers, `G` KV heads, `K` kept tokens, `D` head size, `S` memories.
 """
 
+import builtins
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,13 +44,13 @@ class KeyValueForm:
         size: int = torch.Size(self.shape).numel() * self.dtype.itemsize
         return _HEADER.size + size
 
-    def encode(self, key_values: Tensor, tokens: int) -> bytes:
+    def encode(self, key_values: Tensor, tokens: int) -> builtins.bytes:
         """Bytes of key-values (L, 2, G, `tokens`, D)."""
         whole = torch.zeros(self.shape, dtype=self.dtype)
         whole[..., :tokens, :] = key_values.to(self.dtype)
         return _HEADER.pack(tokens) + whole.view(torch.uint8).numpy().tobytes()
 
-    def decode(self, value: bytes) -> tuple[Tensor, int]:
+    def decode(self, value: builtins.bytes) -> tuple[Tensor, int]:
         """Key-values (L, 2, G, K, D) and how many tokens of them are real.
 
         Raises:
@@ -63,7 +64,9 @@ class KeyValueForm:
         flat = torch.frombuffer(bytearray(value[_HEADER.size :]), dtype=self.dtype)
         return flat.view(self.shape), tokens
 
-    def layers(self, values: Sequence[bytes], device: torch.device, dtype: torch.dtype) -> dict[int, LayerMemories]:
+    def layers(
+        self, values: Sequence[builtins.bytes], device: torch.device, dtype: torch.dtype
+    ) -> dict[int, LayerMemories]:
         """What each memory layer reads: keys and values (1, G, S * K, D) of the memories side by side."""
         decoded = [self.decode(value) for value in values]
         tensor = torch.stack([key_values for key_values, _ in decoded]).to(device=device, dtype=dtype)

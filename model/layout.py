@@ -43,7 +43,7 @@ class MemoryLayout:
 
 
 def layout_of(config: PreTrainedConfig) -> MemoryLayout:
-    """The layout that a checkpoint names, or the paper's: the first half of the layers, 8 tokens, attention received."""
+    """The checkpoint's layout, or the paper's: the first half of its layers, 8 tokens, attention received."""
     named: dict[str, Any] | None = getattr(config, CONFIG_KEY, None)
     if named is None:
         return MemoryLayout(layers=tuple(range(max(1, config.num_hidden_layers // 2))))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
@@ -40,7 +41,9 @@ def load_model(name_or_path: str | None, device: str, dtype: torch.dtype | None)
             f"no model {source!r}: give a folder with config.json and weights, or a Hugging Face name "
             f"that can be reached ({str(error).splitlines()[0]})"
         ) from error
-    model = model.to(device).eval().requires_grad_(False)
+    # Transformers wraps `to` in a way that type checkers cannot follow.
+    nn.Module.to(model, device)
+    model.eval().requires_grad_(False)
     check_supported(model)
     return model
 
@@ -102,7 +105,7 @@ def _probe(model: PreTrainedModel) -> None:
 def context_limit(model: PreTrainedModel) -> int:
     """Positions that the model can tell apart in one window."""
     sliding: int | None = getattr(model.config, "sliding_window", None)
-    if sliding is not None and getattr(model.config, "use_sliding_window", True):
-        return min(sliding, model.config.max_position_embeddings)
     limit: int = model.config.max_position_embeddings
+    if sliding is not None and getattr(model.config, "use_sliding_window", True):
+        return min(sliding, limit)
     return limit

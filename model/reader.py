@@ -8,7 +8,7 @@ memories (`memories` = 0) a prompt stands at position 0 with no prefix, and the 
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -55,17 +55,17 @@ class Reading:
         self._seconds["total"] = time.perf_counter() - started
         yield Finished(reason, tokens, dict(self._seconds))
 
-    def _prompt(self, tokens: Sequence[int], query: str | None) -> Iterator[GenerationEvent]:
+    def _prompt(self, tokens: Sequence[int], query: str | None) -> Generator[GenerationEvent, None, Tensor]:
         """Read the prompt chunk by chunk; returns the logits behind it."""
-        logits: Tensor | None = None
+        assert tokens
         for start in range(0, len(tokens), CHUNK_TOKENS):
             chunk = tokens[start : start + CHUNK_TOKENS]
             whole = query if query is not None and len(tokens) <= CHUNK_TOKENS else self._checkpoint.text(chunk)
             yield from self._recall(whole)
             logits = self._read(chunk)
-        return logits  # type: ignore[return-value]
+        return logits
 
-    def _generate(self, logits: Tensor) -> Iterator[GenerationEvent]:
+    def _generate(self, logits: Tensor) -> Generator[GenerationEvent, None, tuple[FinishReason, int]]:
         """Generate until an end; returns why it ended and the number of tokens."""
         sampler = Sampler(self._options)
         stream = TextStream(self._checkpoint.tokenizer, self._options.stop)
@@ -89,7 +89,7 @@ class Reading:
             logits = self._read([token])
         if rest := stream.flush():
             yield Text(rest)
-        return reason, len(tokens)  # type: ignore[return-value]
+        return reason, len(tokens)
 
     def _recall(self, query: str) -> Iterator[GenerationEvent]:
         """Drop the present memories and read those nearest to `query`; one deleted on the way is left out."""

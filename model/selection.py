@@ -14,7 +14,7 @@ from torch import Tensor
 
 def key_value_norm(query: Tensor, key: Tensor, value: Tensor, valid: Tensor, scale: float) -> Tensor:
     """Length of the key times length of the value; needs no attention at all."""
-    return key.float().norm(dim=-1) * value.float().norm(dim=-1)
+    return _length(key) * _length(value)
 
 
 def _received(query: Tensor, key: Tensor, valid: Tensor, scale: float) -> Tensor:
@@ -39,7 +39,12 @@ def attention_max(query: Tensor, key: Tensor, value: Tensor, valid: Tensor, scal
 
 def attention_max_value(query: Tensor, key: Tensor, value: Tensor, valid: Tensor, scale: float) -> Tensor:
     """The greatest attention received from any one query, times the length of the value."""
-    return attention_max(query, key, value, valid, scale) * value.float().norm(dim=-1)
+    return attention_max(query, key, value, valid, scale) * _length(value)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    length: Tensor = vectors.float().norm(dim=-1)
+    return length
 
 
 Rule = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]

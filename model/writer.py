@@ -3,7 +3,9 @@
 Dimensions: `N` references, `H` query heads, `G` KV heads, `T` tokens, `K` kept tokens, `D` head size.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,14 +71,14 @@ def write_references(model: PreTrainedModel, tokens: Tensor, valid: Tensor, layo
     Returns:
         What is kept, by memory layer.
     """
-    decoder = model.base_model
+    decoder: Any = model.base_model
     positions = torch.arange(tokens.shape[1], device=tokens.device)[None].expand_as(tokens)
     rotation = None
     if layout.rule in WITHOUT_POSITIONS:
         hidden = next(decoder.parameters())[:1]
         rotation = Rotation(decoder, decoder.layers[0].self_attn, hidden, positions)
     keeper = _Keeper(layout, valid, rotation)
-    try:
+    with suppress(_Done):
         decoder(
             input_ids=tokens,
             attention_mask=causal_mask(tokens.shape[1], tokens.device),
@@ -84,6 +86,4 @@ def write_references(model: PreTrainedModel, tokens: Tensor, valid: Tensor, layo
             use_cache=False,
             recorder=keeper,
         )
-    except _Done:
-        pass
     return keeper.kept

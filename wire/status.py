@@ -4,6 +4,8 @@ A failure travels as a `google.rpc.Status`: the code, our message, an ErrorInfo 
 subclass arrives as itself) and, where trying again makes sense, a RetryInfo.
 """
 
+from typing import cast
+
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
@@ -49,9 +51,9 @@ def status_of(error: errors.Memory3Error) -> status_pb2.Status:
     return status_pb2.Status(code=_CODE_OF[kind], message=str(error), details=details)
 
 
-def error_of(call: grpc.RpcError) -> errors.Memory3Error:
+def error_of(error: grpc.RpcError) -> errors.Memory3Error:
     """The error that a failed call stands for, of the same class as the server raised."""
-    assert isinstance(call, grpc.Call)
+    call = cast(grpc.Call, error)  # what a channel raises is always both
     message = call.details() or "the call failed without a message"
     info = _error_info(call)
     kind = _CLASS_OF_NAME.get(info.reason) if info is not None else None

@@ -1,7 +1,6 @@
 """What a model is examined on: documents, questions they answer, and questions that none of them answers."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random

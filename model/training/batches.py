@@ -65,7 +65,8 @@ class Encoder:
         self.newline = tokenizer.convert_tokens_to_ids(tokenizer.tokenize("x\n")[-1])
 
     def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return tokens
 
     def question(self, question: Question) -> tuple[list[int], list[float]]:
         """Tokens of a question with its answer, and the loss weight of each."""
@@ -74,7 +75,8 @@ class Encoder:
         return asked + answer, [0.0] + [LANGUAGE_WEIGHT] * (len(asked) - 1) + [1.0] * len(answer)
 
     def pad_rows(self, rows: list[list[int]]) -> Tensor:
-        width = max(map(len, rows))
+        # Few different widths: libraries keep what they prepared for each shape, and the heap grows by it.
+        width = -(-max(map(len, rows)) // 16) * 16
         return torch.tensor([row + [self.pad] * (width - len(row)) for row in rows])
 
     def rows(self, tokens: list[list[int]], weights: list[list[float]], positions: list[list[int]]) -> Rows:

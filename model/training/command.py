@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 from .recipes import RECIPES
 from .trainer import Recipe, Trainer
@@ -38,7 +38,7 @@ def train(
     if processes == 1:
         _work(0, 1, recipe, out, text, device, start)
     else:
-        multiprocessing.spawn(_work, (processes, recipe, out, text, device, start), nprocs=processes)
+        spawn(_work, (processes, recipe, out, text, device, start), nprocs=processes)
 
 
 def _work(

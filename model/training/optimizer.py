@@ -14,7 +14,8 @@ class MasterOptimizer:
     def __init__(self, model: nn.Module, matrix_rate: float, other_rate: float, weight_decay: float) -> None:
         self._weights = list(model.parameters())
         self._master = [weight.detach().float().clone() for weight in self._weights]
-        matrices, others = [], []
+        matrices: list[Tensor] = []
+        others: list[Tensor] = []
         named = zip(model.named_parameters(), self._master, strict=True)
         for (name, weight), master in named:
             (matrices if weight.ndim == 2 and "embed" not in name and "lm_head" not in name else others).append(master)

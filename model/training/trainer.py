@@ -5,22 +5,25 @@ import logging
 import os
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..attention import NAME
 from ..layout import CONFIG_KEY, MemoryLayout
 from .batches import Encoder, PassageSource, Rows, Sampler
-from .natural import Quotations, QuestionSet
+from .natural import QuestionSet, Quotations
 from .optimizer import MasterOptimizer
 from .reading import answer_logits, exact, memory_logits
 from .tokenizer import train_tokenizer
 from .worlds import World
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +99,8 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedM
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(recipe.seed)
-    return AutoModelForCausalLM.from_config(config, attn_implementation=NAME)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation=NAME)
+    return model
 
 
 def new_tokenizer(recipe: Recipe, natural: list[PassageSource]) -> PreTrainedTokenizerFast:
@@ -135,7 +139,8 @@ class Trainer:
         self.encoder = Encoder(self.tokenizer)
         self._natural = tuple(natural)
         self._seed = seed
-        self.model = new_model(recipe, self.tokenizer).to(device=device, dtype=torch.bfloat16)
+        self.model = new_model(recipe, self.tokenizer)
+        nn.Module.to(self.model, device=device, dtype=torch.bfloat16)
         if start is not None:
             self.model.load_state_dict(AutoModelForCausalLM.from_pretrained(start).state_dict())
         self.optimizer = self._new_optimizer(recipe.stages[0])
@@ -150,7 +155,8 @@ class Trainer:
             (known or new_tokenizer(self.recipe, natural)).save_pretrained(self.out)
         if dist.is_initialized():
             dist.barrier()
-        return PreTrainedTokenizerFast.from_pretrained(self.out)
+        tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(self.out)
+        return tokenizer
 
     def _new_optimizer(self, stage: Stage) -> MasterOptimizer:
         return MasterOptimizer(self.model, stage.matrix_rate, stage.other_rate, self.recipe.weight_decay)
@@ -311,10 +317,12 @@ def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return (losses * weights).sum() / (weights >= 1.0).sum().clamp(min=1)
 
 
-def _move(batch, device):  # type: ignore[no-untyped-def]
-    """A copy of a batch with every tensor in it on `device`."""
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if hasattr(batch, "__dataclass_fields__"):
-        return type(batch)(*(_move(getattr(batch, name), device) for name in batch.__dataclass_fields__))
-    return batch
+def _move(batch: T, device: str) -> T:
+    """A copy of a batch (a dataclass, perhaps of dataclasses) with every tensor in it on `device`."""
+    whole: Any = batch
+    if isinstance(whole, Tensor):
+        whole = whole.to(device)
+    elif is_dataclass(whole):
+        whole = type(batch)(*(_move(getattr(whole, field.name), device) for field in fields(whole)))
+    moved: T = whole
+    return moved
