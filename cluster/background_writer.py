@@ -3,14 +3,15 @@
 import logging
 import threading
 
-from ..store.errors import Memory3Error
+from ..store.errors import InvalidArgument, Memory3Error
 from .activity import Activity
 from .embedded import Embedded
-from .writing import write_cold
+from .writing import cold_batches, write_memories
 
 _log = logging.getLogger(__name__)
 
 LOOK_S = 0.2
+PAUSE_S = 5.0
 SLICE_MEMORIES = 4
 """Written at a time, so that a question that arrives waits for little."""
 
@@ -44,19 +45,21 @@ class BackgroundWriter:
                     self._warm(info.name, seen)
             except Memory3Error as error:
                 # A collection dropped between listing and writing, or a full disk: nothing is lost, look again later.
-                _log.warning("background writing paused: %s", error)
-                self._stopping.wait(10 * LOOK_S)
+                _log.warning("background writing pauses: %s", error)
+                self._stopping.wait(PAUSE_S)
 
     def _warm(self, name: str, seen: dict[str, int]) -> None:
         collection = self._memory.opened(name)
         position = collection.stats().position
         if seen.get(name) == position:
             return
-        remaining = 1
-        while remaining:
+        model = self._memory.models.language_model
+        for texts in cold_batches(collection, model.fingerprint, None, SLICE_MEMORIES):
             if self._stopping.is_set() or not self._activity.quiet_for(LOOK_S):
                 return
-            written, remaining = write_cold(collection, self._memory.models.language_model, None, limit=SLICE_MEMORIES)
-            if not written:
-                break
+            try:
+                write_memories(collection, model, texts)
+            except InvalidArgument as error:
+                # Cut for a model with other tokens, and too long for this one. They stay cold, the next are tried.
+                _log.warning("some memories cannot be written by model %s: %s", model.name, error)
         seen[name] = position

@@ -1,6 +1,6 @@
 """Turning cold memories warm: the model writes their key-values, the store takes those of memories still there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..calls import Progress
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ..model.language_model import LanguageModel
 
 BATCH_MEMORIES = 16
+LOOK_UP_MEMORIES = 1_000
 
 
 def write_memories(collection: Collection, model: "LanguageModel", texts: dict[int, str]) -> dict[int, bytes]:
@@ -31,41 +32,47 @@ def write_cold(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[int, int]:
-    """Write cold memories, of the documents `keys` or of all, at most `limit`; return (written, remaining)."""
+    """Write cold memories, of the documents `keys` or of all, until `limit` is reached; return (written, remaining)."""
     written = 0
-    remaining = count_cold(collection, model.fingerprint, keys)
-    while remaining and (limit is None or written < limit):
-        if progress is not None:
-            progress(written, written + remaining)
-        size = BATCH_MEMORIES if limit is None else min(BATCH_MEMORIES, limit - written)
-        texts = _cold(collection, model.fingerprint, keys, size)
-        if not texts:
+    total = _count(collection, model.fingerprint, keys)
+    for texts in cold_batches(collection, model.fingerprint, keys, BATCH_MEMORIES):
+        if limit is not None and written >= limit:
             break
+        if progress is not None:
+            progress(written, total)
         written += len(write_memories(collection, model, texts))
-        remaining = count_cold(collection, model.fingerprint, keys)
+    remaining = _count(collection, model.fingerprint, keys)
     if progress is not None:
         progress(written, written + remaining)
     return written, remaining
 
 
-def count_cold(collection: Collection, fingerprint: str, keys: Sequence[str] | None) -> int:
+def cold_batches(
+    collection: Collection, fingerprint: str, keys: Sequence[str] | None, size: int
+) -> Iterator[dict[int, str]]:
+    """Yield the cold references of the documents `keys` or of all, by seq, a batch at a time."""
+    if keys is not None:
+        found = list(_cold_of(collection, fingerprint, keys).items())
+        yield from (dict(found[start : start + size]) for start in range(0, len(found), size))
+        return
+    after = 0
+    while batch := collection.cold(fingerprint, size, after):
+        yield dict(batch)
+        after = batch[-1][0]
+
+
+def _count(collection: Collection, fingerprint: str, keys: Sequence[str] | None) -> int:
     if keys is not None:
         return len(_cold_of(collection, fingerprint, keys))
     stats = collection.stats()
     return stats.count.memories - stats.warm.get(fingerprint, 0)
 
 
-def _cold(collection: Collection, fingerprint: str, keys: Sequence[str] | None, limit: int) -> dict[int, str]:
-    if keys is None:
-        return dict(collection.cold(fingerprint, limit))
-    return dict(list(_cold_of(collection, fingerprint, keys).items())[:limit])
-
-
 def _cold_of(collection: Collection, fingerprint: str, keys: Sequence[str]) -> dict[int, str]:
     seqs = [seq for document in collection.get(keys) if document is not None for seq in document.memories]
     found: dict[int, str] = {}
-    for start in range(0, len(seqs), 1_000):
-        for hit in collection.memories(seqs[start : start + 1_000], fingerprint):
+    for start in range(0, len(seqs), LOOK_UP_MEMORIES):
+        for hit in collection.memories(seqs[start : start + LOOK_UP_MEMORIES], fingerprint):
             if hit is not None and not hit.warm:
                 found[hit.seq] = hit.text
     return found
