@@ -25,6 +25,9 @@ NAME = "memory3"
 UNSUPPORTED_OPTIONS = {
     "softcap": "soft-capped scores (Gemma 2)",
     "s_aux": "attention sinks (GPT-OSS)",
+    "sinks": "attention sinks",
+    "indices": "sparse attention that chooses its own tokens (DeepSeek 3.2)",
+    "block_indices": "sparse attention that chooses its own blocks",
     "position_bias": "additive position biases",
     "head_mask": "head masks",
 }
@@ -74,6 +77,8 @@ def memory_attention(
                 f"this model's attention uses {option!r} ({meaning}), which Memory3 does not support; "
                 "use a model without it"
             )
+    if dropout:
+        raise InvalidArgument(f"attention dropout is {dropout}; Memory3 trains without it: set it to 0")
     layer: int = module.layer_idx  # type: ignore[assignment]
     if recorder is not None:
         recorder.record(layer, query, key, value)

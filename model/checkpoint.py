@@ -57,7 +57,6 @@ class Checkpoint:
         assert isinstance(text, str)
         return text.strip()
 
-    @torch.inference_mode()
     def padded(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows behind the prefix, padded: tokens (N, T) int64, and (N, T) bool, True for the rows' own tokens."""
         width = len(self.prefix) + max(map(len, rows))

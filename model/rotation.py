@@ -16,13 +16,15 @@ class Rotation:
 
     def __init__(self, decoder: nn.Module, attention: nn.Module, hidden: Tensor, positions: Tensor) -> None:
         rotary: Any = decoder.rotary_emb
-        self._cos, self._sin = rotary(hidden, position_ids=positions)
+        cos, sin = rotary(hidden, position_ids=positions)
+        # Some scaled rotations (YaRN, LongRoPE) also lengthen what they rotate. Undone here and not on the result,
+        # because a partial rotation leaves the other dimensions as they are.
+        scaling = float(getattr(rotary, "attention_scaling", 1.0)) ** 2
+        self._cos, self._sin = cos / scaling, -sin / scaling
         self._rotate: Callable[..., tuple[Tensor, Tensor]] = sys.modules[
             type(attention).__module__
         ].apply_rotary_pos_emb
-        self._scaling = float(getattr(rotary, "attention_scaling", 1.0)) ** 2
 
     def undo(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """Query (B, H, T, D) and key (B, G, T, D) as they were before positions."""
-        query, key = self._rotate(query, key, self._cos, -self._sin)
-        return query / self._scaling, key / self._scaling
+        return self._rotate(query, key, self._cos, self._sin)

@@ -65,7 +65,10 @@ WITHOUT_POSITIONS = frozenset({"attention_sum", "attention_max", "attention_max_
 
 
 def keep(scores: Tensor, valid: Tensor, kept_tokens: int) -> tuple[Tensor, Tensor]:
-    """The `K` best tokens in the order of the text.
+    """The `K` best tokens in the order of the text; of equally good ones the first.
+
+    In the first layer a word scores alike wherever it stands, but for the last bits of the sum, and these change with
+    the shape of the batch. They are rounded off, so that a reference keeps the same tokens in every batch.
 
     Args:
         scores: (B, G, T).
@@ -74,7 +77,13 @@ def keep(scores: Tensor, valid: Tensor, kept_tokens: int) -> tuple[Tensor, Tenso
     Returns:
         Indices (B, G, K) and whether each is a real token (B, G, K), where K is `kept_tokens` or `T` if less.
     """
-    scores = scores.masked_fill(~valid[:, None, :], float("-inf"))
-    best = scores.topk(min(kept_tokens, scores.shape[-1]), dim=-1)
-    indices, order = best.indices.sort(dim=-1)
-    return indices, best.values.gather(-1, order).isfinite()
+    scores = _rounded(scores).masked_fill(~valid[:, None, :], float("-inf"))
+    best = scores.argsort(dim=-1, descending=True, stable=True)[..., :kept_tokens]
+    indices = best.sort(dim=-1).values
+    return indices, scores.gather(-1, indices).isfinite()
+
+
+def _rounded(scores: Tensor) -> Tensor:
+    """Scores rounded to 12 significant bits."""
+    bits = scores.float().view(torch.int32)
+    return ((bits + 0x800) & ~0xFFF).view(torch.float32)

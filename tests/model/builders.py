@@ -141,7 +141,7 @@ def plain(folder: Path) -> PreTrainedModel:
     return model.eval().requires_grad_(False)
 
 
-def random_tokens(seed: int, count: int, vocabulary: int = 390) -> list[int]:
+def random_tokens(seed: int, count: int, vocabulary: int = 300) -> list[int]:
     """Ordinary tokens, none of them special."""
     random = Random(seed)
     return [random.randrange(3, vocabulary) for _ in range(count)]
