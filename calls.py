@@ -26,6 +26,10 @@ class Queries:
     vectors: npt.NDArray[np.float32] | None
     many: bool
 
+    @property
+    def count(self) -> int:
+        return len(self.texts or ()) if self.vectors is None else len(self.vectors)
+
     @classmethod
     def of(cls, query: Query | Sequence[Query]) -> "Queries":
         """Sort out what a caller passed.

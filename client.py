@@ -115,6 +115,8 @@ class Client:
     ) -> list[Hit] | list[list[Hit]]:
         """The `k` memories nearest to a text or vector, best first; a list of such lists for many queries."""
         queries = Queries.of(query)
+        if not queries.count:
+            return []
         vectors = [] if queries.vectors is None else convert.vectors_to_wire(queries.vectors)
         request = _message(pb.RecallRequest, collection=collection, texts=queries.texts, vectors=vectors, k=k)
         response = self._transport.call("Recall", request)

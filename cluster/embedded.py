@@ -96,6 +96,8 @@ class Embedded:
         `Hit.warm` is about the model of this process, and False as long as that is not loaded.
         """
         queries = Queries.of(query)
+        if not queries.count:
+            return []
         vectors, texts = queries.vectors, queries.texts
         opened = self.opened(collection) if texts is None else self._embedding(collection)
         if vectors is None:

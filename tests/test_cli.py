@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,16 @@ COMMANDS: Any = typer.main.get_command(app)
 BEES = "Mira Sandoval keeps bees on the roof of the old post office."
 
 
-def run(*arguments: object, stdin: bytes | None = None, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: object, stdin: bytes | None = None, code: int = 0, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the command and insist on its exit code, and on never a traceback."""
     ran = subprocess.run(
-        [*COMMAND, *map(str, arguments)], input=stdin, capture_output=True, env=os.environ | env, timeout=120
+        [*COMMAND, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        env=os.environ | dict(env or {}),
+        timeout=120,
     )
     out, err = ran.stdout.decode(), ran.stderr.decode()
     assert ran.returncode == code, (out, err)
@@ -163,16 +169,16 @@ def test_failures_are_one_line_and_1(server: Server, tmp_path: Path) -> None:
 
 def test_a_bad_configuration_is_2(tmp_path: Path) -> None:
     (tmp_path / "memory3.toml").write_text("datta = 'x'")
-    ran = run("stats", code=2, MEMORY3_CONFIG=str(tmp_path / "memory3.toml"))
+    ran = run("stats", code=2, env={"MEMORY3_CONFIG": str(tmp_path / "memory3.toml")})
     assert "datta: Extra inputs are not permitted" in ran.stderr
 
 
 def test_without_a_server_the_directory_is_opened(tmp_path: Path, random_model: str) -> None:
     data = tmp_path / "data"
     env = {"MEMORY3_DATA": str(data), "MEMORY3_MODEL": random_model}
-    run("add", "-", "--key", "note", stdin=BEES.encode(), **env)
-    assert run_json("search", "Who keeps bees?", **env)[0]["key"] == "note"
-    assert run_json("ask", "Who keeps bees?", "--max-tokens", 3, **env)["memories"][0]["key"] == "note"
+    run("add", "-", "--key", "note", stdin=BEES.encode(), env=env)
+    assert run_json("search", "Who keeps bees?", env=env)[0]["key"] == "note"
+    assert run_json("ask", "Who keeps bees?", "--max-tokens", 3, env=env)["memories"][0]["key"] == "note"
 
 
 def test_commands_find_the_server_on_their_directory(tmp_path: Path, random_model: str) -> None:
@@ -200,7 +206,7 @@ def test_a_server_killed_loses_nothing_and_is_not_waited_for(tmp_path: Path, ran
         assert time.monotonic() - started < 20
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_add_stopped_in_the_middle_keeps_what_it_stored(
     tmp_path: Path, random_model: str, number: signal.Signals, code: int
 ) -> None:

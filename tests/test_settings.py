@@ -29,7 +29,7 @@ def test_the_environment_wins_over_the_file(config: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "content, message",
+    ("content", "message"),
     [
         ("lisen = 'a'", "lisen: Extra inputs are not permitted"),
         ("workers = 0", "workers: Input should be greater than or equal to 2"),

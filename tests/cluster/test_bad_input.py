@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def nothing_lost(client: Client, collection: str) -> Iterator[None]:
 def raw(server: Server, method: str, request: Any, timeout: float = 30) -> Any:
     """Call a method with any bytes, as a client that checks nothing would."""
     with grpc.insecure_channel(server.address) as channel:
-        call = channel.unary_unary(f"/memory3.v1.MemoryService/{method}")
+        call: Any = channel.unary_unary(f"/memory3.v1.MemoryService/{method}")
         return call(request if isinstance(request, bytes) else request.SerializeToString(), timeout=timeout)
 
 
@@ -67,7 +68,7 @@ BAD_DOCUMENTS: dict[str, tuple[Document, str]] = {
 }
 
 
-@pytest.mark.parametrize("bad, message", BAD_DOCUMENTS.values(), ids=BAD_DOCUMENTS.keys())
+@pytest.mark.parametrize(("bad", "message"), BAD_DOCUMENTS.values(), ids=BAD_DOCUMENTS.keys())
 def test_a_bad_document_is_refused_with_all_of_its_call(
     client: Client, collection: str, bad: Document, message: str
 ) -> None:
@@ -83,7 +84,7 @@ def test_a_key_twice_in_one_call(server: Server, client: Client, collection: str
     documents = [types_pb2.Document(key=document.key, text=document.text) for document in twice]
     with pytest.raises(grpc.RpcError) as caught:
         raw(server, "Upsert", pb.UpsertRequest(collection=collection, documents=documents))
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT and "'new' comes twice" in caught.value.details()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT and "'new' comes twice" in str(caught.value)
 
 
 def test_bytes_that_are_no_utf8(server: Server, collection: str) -> None:
@@ -98,7 +99,7 @@ def test_metadata_without_a_value(server: Server, collection: str) -> None:
     document = types_pb2.Document(key="new", text="text", metadata={"size": types_pb2.MetadataValue()})
     with pytest.raises(grpc.RpcError) as caught:
         raw(server, "Upsert", pb.UpsertRequest(collection=collection, documents=[document]))
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT and "'size' has no value" in caught.value.details()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT and "'size' has no value" in str(caught.value)
 
 
 IN_A_COLLECTION: dict[str, Callable[[Client, str], object]] = {
@@ -179,7 +180,7 @@ def test_a_bad_page_token(client: Client, collection: str) -> None:
 def test_bad_options_of_a_generation(client: Client, collection: str) -> None:
     for options in ({"max_tokens": 0}, {"memories": 65}, {"temperature": -1.0}, {"top_p": 0.0}, {"seed": -1}):
         with pytest.raises(InvalidArgument):
-            client.ask("q", collection=collection, **options).result()  # type: ignore[arg-type]
+            client.ask("q", collection=collection, **options).result()
 
 
 def test_key_values_of_another_length_or_fingerprint(client: Client, memory: Embedded, collection: str) -> None:
@@ -203,7 +204,7 @@ def test_a_stream_of_key_values_that_cannot_be_read(server: Server, collection: 
     whole = encode_put(PutKeyValues(collection, "another", [KeyValuesItem(1, b"x" * 100)]))
     empty = encode_put(PutKeyValues(collection, "another", [KeyValuesItem(1, None)]))
     with grpc.insecure_channel(server.address) as channel:
-        put = channel.stream_unary("/memory3.v1.MemoryService/PutKeyValues")
+        put: Any = channel.stream_unary("/memory3.v1.MemoryService/PutKeyValues")
         for message in (whole[:-1], b"\xff" * 40, empty):
             with pytest.raises(grpc.RpcError) as caught:
                 put(iter([message]), timeout=30)
@@ -219,7 +220,7 @@ def test_a_message_over_the_limit(tmp_path: Path, memory: Embedded, collection: 
         assert client.get("new", collection=collection) is None
         long = [Document(f"long-{number}", "x " * 300_000) for number in range(2)]
         vector = np.eye(384, dtype=np.float32)[0]
-        with small_embedding(memory):
+        with one_vector_for_all(memory):
             memory.upsert(long, collection=collection)
         with pytest.raises(ResourceExhausted, match="ask for less"):
             client.get(["long-0", "long-1"], collection=collection)
@@ -228,18 +229,16 @@ def test_a_message_over_the_limit(tmp_path: Path, memory: Embedded, collection: 
     memory.delete(["long-0", "long-1"], collection=collection)
 
 
-class small_embedding:
+@contextmanager
+def one_vector_for_all(memory: Embedded) -> Iterator[None]:
     """Within it texts are embedded as one unit vector, so that a test can store megabytes without waiting for them."""
-
-    def __init__(self, memory: Embedded) -> None:
-        self._embedder = memory.models.embedder
-
-    def __enter__(self) -> None:
-        unit = np.eye(384, dtype=np.float32)[1]
-        self._embedder.embed = lambda texts: np.tile(unit, (len(texts), 1))  # type: ignore[method-assign]
-
-    def __exit__(self, *exc: object) -> None:
-        del self._embedder.embed  # type: ignore[attr-defined]
+    unit = np.eye(384, dtype=np.float32)[1]
+    embedder = memory.models.embedder
+    embedder.embed = lambda texts: np.tile(unit, (len(texts), 1))  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del embedder.embed
 
 
 def test_an_expired_deadline(server: Server, client: Client, collection: str) -> None:

@@ -73,7 +73,7 @@ def test_two_files_with_one_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line, reason",
+    ("line", "reason"),
     [
         (b"nonsense", "not JSON"),
         (b"[1]", "not an object"),
