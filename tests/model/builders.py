@@ -138,7 +138,8 @@ def plain(folder: Path) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder, attn_implementation="sdpa", dtype=torch.float32
     )
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model
 
 
 def random_tokens(seed: int, count: int, vocabulary: int = 300) -> list[int]:
@@ -173,7 +174,8 @@ def projections(model: PreTrainedModel) -> Iterator[dict[int, Projections]]:
     """Hook the projections of every layer; after a forward pass in the block, the dictionary is filled on leaving."""
     hooks = _Hooks()
     handles = []
-    for number, layer in enumerate(model.base_model.layers):
+    decoder: Any = model.base_model
+    for number, layer in enumerate(decoder.layers):
         attention = layer.self_attn
         names = ("q_proj", "k_proj", "v_proj", "qkv_proj", "q_norm", "k_norm")
         present = [name for name in names if hasattr(attention, name)]

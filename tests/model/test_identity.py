@@ -45,10 +45,10 @@ def text_of(model: LanguageModel, seed: int, tokens: int) -> str:
     ]
     order = torch.randperm(10_000, generator=torch.Generator().manual_seed(seed)).tolist()
     text = " ".join(words[number % len(words)] for number in order[:tokens])
-    text = model.checkpoint.tokenizer.decode(model.checkpoint.encode(text)[:tokens])
-    assert isinstance(text, str)
-    assert len(model.checkpoint.encode(text)) == tokens
-    return text
+    cut = model.checkpoint.tokenizer.decode(model.checkpoint.encode(text)[:tokens])
+    assert isinstance(cut, str)
+    assert len(model.checkpoint.encode(cut)) == tokens
+    return cut
 
 
 def in_context(model: PreTrainedModel, prefix: list[int], reference: list[int], context: list[int]) -> Tensor:

@@ -3,6 +3,8 @@
 Dimensions: `B` batch, `H` query heads, `G` KV heads, `T` tokens, `D` head size.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from memory3.model.rotation import Rotation
@@ -26,7 +28,8 @@ def test_query_and_key_are_as_before_positions(name: str, load: Load) -> None:
 
     with torch.no_grad(), projections(model) as layers:
         model.base_model(input_ids=tokens, position_ids=positions, use_cache=False, recorder=Recorder())
-    rotation = Rotation(model.base_model, model.base_model.layers[0].self_attn, torch.zeros(1), positions)
+    decoder: Any = model.base_model
+    rotation = Rotation(decoder, decoder.layers[0].self_attn, torch.zeros(1), positions)
     assert sorted(layers) == sorted(rotated) == [0, 1, 2, 3]
     for layer, seen in layers.items():
         query, key = rotation.undo(*rotated[layer])

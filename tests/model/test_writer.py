@@ -64,8 +64,9 @@ def test_every_family_writes_alike_in_a_batch_and_alone(name: str, load: Load) -
 @pytest.mark.parametrize("tokens", [1, 3, 8, 9, REFERENCE_TOKENS])
 def test_a_memory_has_as_many_tokens_as_are_kept_or_there(tokens: int, load: Load) -> None:
     model = load("llama", layout())
-    text = model.checkpoint.tokenizer.decode(random_tokens(1, 3)[:1]) + "!" * (tokens - 1)
-    assert isinstance(text, str)
+    first = model.checkpoint.tokenizer.decode(random_tokens(1, 3)[:1])
+    assert isinstance(first, str)
+    text = first + "!" * (tokens - 1)
     assert len(model.checkpoint.encode(text)) == tokens
     (value,) = model.write([text])
     assert len(value) == model.key_value_bytes

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from memory3.model.evaluation.exam import load_exam, unseen_worlds
 from memory3.store.errors import InvalidArgument
 
@@ -48,5 +47,5 @@ def test_an_exam_is_read_from_a_file(tmp_path: Path) -> None:
 def test_a_file_of_another_form_is_refused_by_name(tmp_path: Path, content: str) -> None:
     path = tmp_path / "bad.json"
     path.write_text(content)
-    with pytest.raises(InvalidArgument, match="bad.json"):
+    with pytest.raises(InvalidArgument, match=r"bad\.json"):
         load_exam(path)

@@ -3,7 +3,6 @@
 import math
 
 import pytest
-
 from memory3.model.evaluation.exam import ExamQuestion
 from memory3.model.evaluation.score import Share, is_refusal, is_right, normalised, score
 
