@@ -40,15 +40,15 @@ class Context:
                 "ask with a shorter prompt or for fewer tokens"
             )
         device = self._model.device
-        hidden = self._model.base_model(
+        logits: Tensor = self._model(
             input_ids=torch.tensor([list(tokens)], device=device),
             attention_mask=causal_mask(len(tokens), device, past=self._tokens),
             position_ids=torch.arange(self._position, end, device=device)[None],
             past_key_values=self._cache,
             use_cache=True,
             memories=memories,
-        ).last_hidden_state
+            logits_to_keep=1,
+        ).logits
         self._tokens += len(tokens)
         self._position = end
-        logits: Tensor = self._model.lm_head(hidden[0, -1])
-        return logits
+        return logits[0, -1]

@@ -9,7 +9,7 @@ import torch
 from ..answers import GenerationEvent
 from ..store.errors import InvalidArgument
 from .checkpoint import Checkpoint
-from .layout import REFERENCE_TOKENS, MemoryLayout, layout_of
+from .layout import REFERENCE_TOKENS, MemoryLayout, check_layout, layout_of
 from .loading import TINY, load_model, load_tokenizer
 from .prompts import QUESTION
 from .reader import Reading
@@ -48,8 +48,9 @@ class LanguageModel:
         """
         model = load_model(name_or_path, device, dtype)
         name = Path(name_or_path or TINY).name
-        checkpoint = Checkpoint(name, model, load_tokenizer(name_or_path), layout or layout_of(model.config))
-        return cls(checkpoint)
+        layout = layout or layout_of(model.config)
+        check_layout(layout, model.config)
+        return cls(Checkpoint(name, model, load_tokenizer(name_or_path), layout))
 
     @property
     def name(self) -> str:

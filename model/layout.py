@@ -1,11 +1,12 @@
 """What of a reference is kept, and the fingerprint that names whose key-values these are."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
 import xxhash
+from tokenizers import Tokenizer
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..store.errors import InvalidArgument
@@ -17,6 +18,14 @@ REFERENCE_TOKENS = 128
 
 CONFIG_KEY = "memory3"
 """Under this name a checkpoint's config.json may hold its layout."""
+
+_NOT_ARITHMETIC = frozenset(
+    (
+        "_name_or_path architectures attention_dropout bos_token_id dtype eos_token_id initializer_range "
+        f"pad_token_id tie_word_embeddings transformers_version use_cache {CONFIG_KEY}"
+    ).split()
+)
+"""Settings of a configuration that change no key-values; the others may (heads, norms, positions, scales)."""
 
 STORED_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -47,12 +56,23 @@ def layout_of(config: PreTrainedConfig) -> MemoryLayout:
     named: dict[str, Any] | None = getattr(config, CONFIG_KEY, None)
     if named is None:
         return MemoryLayout(layers=tuple(range(max(1, config.num_hidden_layers // 2))))
-    layout = MemoryLayout(**{**named, "layers": tuple(named["layers"])})
-    if layout.layers[-1] >= config.num_hidden_layers:
-        raise InvalidArgument(
-            f"memory layer {layout.layers[-1]} does not exist in a model of {config.num_hidden_layers} layers"
-        )
-    return layout
+    known = {field.name for field in fields(MemoryLayout)}
+    if unknown := sorted(named.keys() - known):
+        raise InvalidArgument(f"the checkpoint's layout has unknown settings {', '.join(unknown)}")
+    return MemoryLayout(**{**named, "layers": tuple(named.get("layers", ()))})
+
+
+def check_layout(layout: MemoryLayout, config: PreTrainedConfig) -> None:
+    """Refuse a layout that names layers which a model does not have.
+
+    Raises:
+        InvalidArgument: names the layer.
+    """
+    for layer in layout.layers:
+        if not 0 <= layer < config.num_hidden_layers:
+            raise InvalidArgument(
+                f"memory layer {layer} does not exist in a model of {config.num_hidden_layers} layers"
+            )
 
 
 def fingerprint_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, layout: MemoryLayout) -> str:
@@ -61,7 +81,12 @@ def fingerprint_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, l
     for name, weight in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
-    digest.update(tokenizer.backend_tokenizer.to_str().encode())
-    positions = getattr(model.config, "rope_parameters", None)
-    digest.update(json.dumps([positions, asdict(layout)], sort_keys=True, default=str).encode())
+    # A copy without padding and truncation: calls set and unset them, and writing uses neither.
+    spelling = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    spelling.no_padding()
+    spelling.no_truncation()
+    digest.update(spelling.to_str().encode())
+    settings = {name: value for name, value in model.config.to_diff_dict().items() if name not in _NOT_ARITHMETIC}
+    named = [settings, tokenizer.bos_token_id, asdict(layout)]
+    digest.update(json.dumps(named, sort_keys=True, default=str).encode())
     return digest.hexdigest()

@@ -41,6 +41,8 @@ def load_model(name_or_path: str | None, device: str, dtype: torch.dtype | None)
             f"no model {source!r}: give a folder with config.json and weights, or a Hugging Face name "
             f"that can be reached ({str(error).splitlines()[0]})"
         ) from error
+    except ValueError as error:
+        raise InvalidArgument(f"{source!r} holds no decoder that Transformers can run here: {error}") from error
     # Transformers wraps `to` in a way that type checkers cannot follow.
     nn.Module.to(model, device)
     model.eval().requires_grad_(False)
@@ -51,7 +53,10 @@ def load_model(name_or_path: str | None, device: str, dtype: torch.dtype | None)
 def load_tokenizer(name_or_path: str | None) -> PreTrainedTokenizerFast:
     """The tokenizer that stands beside the weights."""
     source = str(TINY) if name_or_path is None else name_or_path
-    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=os.path.isdir(source))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=os.path.isdir(source))
+    except (OSError, ValueError) as error:
+        raise NotFound(f"there is no tokenizer beside the weights of {source!r}: {error}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InvalidArgument(f"the tokenizer of {source!r} has no fast form (tokenizer.json), which Memory3 needs")
     return tokenizer

@@ -22,7 +22,9 @@ class Sampler:
         """The next token's id, from logits (vocabulary,)."""
         if self._temperature == 0:
             return int(logits.argmax())
-        likelihood = torch.softmax(logits.float().cpu() / self._temperature, dim=-1)
+        logits = logits.double().cpu()
+        # From the greatest down, so that no temperature, however small, divides a logit to infinity.
+        likelihood = torch.softmax((logits - logits.max()) / self._temperature, dim=-1)
         ordered, ids = likelihood.sort(descending=True)
         # Keep the likeliest tokens until they reach top_p together; the first is always among them.
         ordered[ordered.cumsum(0) - ordered >= self._top_p] = 0

@@ -23,24 +23,25 @@ class TextStream:
 
     def add(self, token: int) -> str:
         """The text that can be shown now; empty while a character or a stop string is incomplete."""
-        piece = self._decoder.step(self._tokenizer, token) or ""
-        if not self._begun:
-            # The space that begins a word is no part of an answer that begins with that word.
-            piece = piece.lstrip()
-            self._begun = bool(piece)
-        self._held += piece
+        self._held += self._decoder.step(self._tokenizer, token) or ""
         found = [place for place in (self._held.find(stop) for stop in self._stop) if place >= 0]
         if found:
             self.stopped = True
             self._held = self._held[: min(found)]
             return self.flush()
-        safe = len(self._held) - max((self._overlap(stop) for stop in self._stop), default=0)
-        shown, self._held = self._held[:safe], self._held[safe:]
-        return shown
+        return self._shown(len(self._held) - max((self._overlap(stop) for stop in self._stop), default=0))
 
     def flush(self) -> str:
         """All that is still held."""
-        shown, self._held = self._held, ""
+        return self._shown(len(self._held))
+
+    def _shown(self, characters: int) -> str:
+        """Let go of the first `characters` that are held."""
+        shown, self._held = self._held[:characters], self._held[characters:]
+        if not self._begun:
+            # The space that begins a word is no part of an answer that begins with that word.
+            shown = shown.lstrip()
+            self._begun = bool(shown)
         return shown
 
     def _overlap(self, stop: str) -> int:
