@@ -1,7 +1,7 @@
 """The values that callers, store and model exchange; plain data, no lmdb, faiss or torch.
 
 Dimensions: `D` embedding size. Times are seconds since the epoch. A `seq` is the number of a change in its shard:
-it names a memory for ever, because a memory is never changed, only replaced under a new seq (DESIGN: identity).
+it names a memory for ever, because a memory is never changed, only replaced under a new seq (docs/format.md: seqs).
 """
 
 from collections.abc import Mapping, Sequence
