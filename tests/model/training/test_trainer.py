@@ -1,0 +1,133 @@
+"""A short real run: its loss falls, it goes on from its checkpoint, and what it exports loads and reads memories."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from memory3.model.language_model import LanguageModel
+from memory3.model.training.batches import Encoder, Sampler
+from memory3.model.training.reading import answer_logits, exact, gather, memory_logits
+from memory3.model.training.trainer import Recipe, Stage, Trainer, new_model, schedule
+from memory3.model.training.worlds import World
+from memory3.model.writer import write_references
+from transformers import PreTrainedTokenizerFast
+
+SECONDS = 2.0
+RECIPE = Recipe(
+    stages=(
+        Stage("context", minutes=SECONDS / 60, rows=4, questions=2, copies=0.2, matrix_rate=1e-2, other_rate=1e-2),
+        Stage("memory", minutes=SECONDS / 60, rows=6, references=4, reads=2, kept_tokens=4, context_share=0.3),
+    ),
+    vocabulary=700,
+    hidden=32,
+    layers=2,
+    heads=2,
+    kv_heads=1,
+    head_size=16,
+    intermediate=48,
+    memory_layers=(0, 1),
+)
+
+
+def loss_of(trainer: Trainer) -> float:
+    """Mean loss of predicting the tokens of one fixed batch about entities of the other split."""
+    rows = Sampler(trainer.encoder, World(9, "test"), 9).context_rows(8, 1, 2, 0.0)
+    with torch.no_grad():
+        logits, targets, _ = answer_logits(trainer.model, rows, None)
+    return float(torch.nn.functional.cross_entropy(logits.float(), targets))
+
+
+def test_a_run_learns_survives_and_exports(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    first = Trainer(replace(RECIPE, stages=RECIPE.stages[:1]), tmp_path, None)
+    before = loss_of(first)
+    first.run()
+    learnt = loss_of(first)
+    assert first.step > 3 and learnt < before - 0.3
+    assert not (tmp_path / "checkpoint.tmp").exists()
+
+    # Another process goes on where this one ended, and with the stage that is left.
+    second = Trainer(RECIPE, tmp_path, None)
+    assert second.step == first.step and second.done == {"context": RECIPE.stages[0].minutes, "memory": 0.0}
+    for ours, theirs in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    second.run()
+    assert second.step > first.step
+    assert Trainer(RECIPE, tmp_path, None).done == {stage.name: stage.minutes for stage in RECIPE.stages}
+
+    exported = LanguageModel.load(str(tmp_path / "model"))
+    assert exported.checkpoint.layout == RECIPE.layout(kept_tokens=4)
+    (value,) = exported.write(["Mira keeps bees."])
+    assert len(value) == exported.key_value_bytes
+    for name, weight in second.model.state_dict().items():
+        assert torch.equal(exported.checkpoint.model.state_dict()[name], weight.float())
+
+
+def test_a_finished_run_trains_no_more(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    short = replace(RECIPE, stages=(replace(RECIPE.stages[0], minutes=0.2 / 60),))
+    first = Trainer(short, tmp_path, None)
+    first.run()
+    again = Trainer(short, tmp_path, None)
+    again.run()
+    assert again.step == first.step > 0
+
+
+def test_its_log_tells_loss_and_exact_match(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """Of every stage, on entities never trained on."""
+    tokenizer.save_pretrained(tmp_path)
+    trainer = Trainer(RECIPE, tmp_path, None)
+    sums = {"loss_copy": 50.0, "steps_copy": 25.0, "norm": 100.0, "tokens": 9.0, "steps_context": 0, "steps_memory": 0}
+    trainer._report(RECIPE.stages[1], 0.5, sums)
+    (line,) = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert line["stage"] == "memory" and line["loss_copy"] == 2.0 and line["norm"] == 2.0 and line["minutes"] == 0.5
+    assert {"context_1", "context_4", "memory", "refused"} <= line.keys()
+    assert all(0 <= line[name] <= 1 for name in ("context_1", "context_4", "memory", "refused"))
+
+
+def test_the_rate_warms_up_stays_and_decays() -> None:
+    assert schedule(0.0, 0.3) == 0.05
+    assert schedule(0.01, 0.3) == pytest.approx(0.5)
+    assert [schedule(progress, 0.3) for progress in (0.02, 0.4, 0.7)] == [1.0, 1.0, 1.0]
+    assert schedule(0.85, 0.3) == pytest.approx(0.5)
+    assert schedule(1.0, 0.3) == schedule(1.1, 0.3) == 0.0
+    assert schedule(1.0, 0.0) == 1.0
+
+
+def test_rows_read_their_own_references_and_train_them(tokenizer: PreTrainedTokenizerFast) -> None:
+    """A row's loss depends on the references that it reads and on no other, and reaches the weights through them."""
+    model = new_model(RECIPE, tokenizer).eval()
+    encoder = Encoder(tokenizer)
+    layout = RECIPE.layout(kept_tokens=4)
+    batch = Sampler(encoder, World(3, "train"), 3).memory_batch(references=5, rows=5, reads=2, unknown=0.0)
+    kept = write_references(model, batch.references.tokens, batch.references.valid, layout)
+    memories = gather(kept, batch.reads)
+    assert sorted(memories) == [0, 1] and memories[0].key.shape == (5, 1, 8, 16)
+    logits, targets, weights = answer_logits(model, batch.rows, memories)
+    assert logits.shape == (len(targets), 700) and len(weights) == len(targets)
+    torch.testing.assert_close(memory_logits(model, batch, layout)[0], logits)
+    rows = torch.arange(5)[:, None].expand_as(batch.rows.tokens)[batch.rows.weights > 0]
+    for row in range(5):
+        (gradient,) = torch.autograd.grad(
+            logits[rows == row].square().sum(), kept[0].key, retain_graph=True, allow_unused=False
+        )
+        reached = gradient.abs().sum(dim=(1, 2, 3)).nonzero()[:, 0].tolist()
+        assert reached == sorted(number for number in batch.reads[row].tolist() if number >= 0)
+
+
+def test_exact_match_counts_whole_answers(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Logits that say the answer are right; one wrong token of it is wrong, one of the question is not."""
+    encoder = Encoder(tokenizer)
+    rows = Sampler(encoder, World(3, "train"), 3).memory_batch(references=4, rows=4, reads=2, unknown=0.0).rows
+    chosen = rows.weights > 0
+    logits = torch.nn.functional.one_hot(rows.targets[chosen], 700).float()
+    assert exact(logits, rows) == [True] * 4
+    owner = torch.arange(4)[:, None].expand_as(rows.tokens)[chosen]
+    is_answer = rows.weights[chosen] >= 1.0
+    for wanted, expected in ((True, [True, True, False, True]), (False, [True] * 4)):
+        wrong = logits.clone()
+        place = int(((owner == 2) & (is_answer == wanted)).nonzero()[0, 0])
+        wrong[place] = wrong[place].roll(1)
+        assert exact(wrong, rows) == expected
