@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ def test_an_option_that_changes_attention_is_refused(load: Load) -> None:
 
 
 def test_dropout_of_attention_is_refused_in_training(saved: Callable[[str], Path]) -> None:
-    model = plain(saved("llama"))
+    model: Any = plain(saved("llama"))
     model.set_attn_implementation(NAME)
     model.train()
     tokens = torch.tensor([[3, 4]])

@@ -5,6 +5,7 @@ Dimensions: `G` KV heads, `T` tokens, `M` memory tokens, `D` head size, `V` voca
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def slow_generation(
     blocks: list[tuple[int, int, dict[int, LayerMemories] | None]] = [(0, len(prefix), None)]
     for start in range(0, len(context), 64):
         chunk = context[start : start + 64]
-        memories = recalled(checkpoint.tokenizer.decode(chunk, skip_special_tokens=True).strip())
+        memories = recalled(str(checkpoint.tokenizer.decode(chunk, skip_special_tokens=True)).strip())
         blocks.append((len(prefix) + start, len(prefix) + start + len(chunk), memories))
     generated: list[int] = []
     plain.set_attn_implementation("blocks")
@@ -122,7 +123,7 @@ def slow_generation(
                 return generated, source.queries
             memories = blocks[-1][2]
             if len(generated) % 64 == 0:
-                memories = recalled(checkpoint.tokenizer.decode(generated[-64:], skip_special_tokens=True).strip())
+                memories = recalled(str(checkpoint.tokenizer.decode(generated[-64:], skip_special_tokens=True)).strip())
             end = blocks[-1][1]
             blocks.append((end, end + 1, memories))
     finally:
@@ -200,7 +201,8 @@ def test_without_memories_it_equals_the_generation_of_transformers(
     model = load(name)
     prompt = prompt_of(model, 80)
     tokens = [*model.checkpoint.bos, *model.checkpoint.encode(prompt)]
-    theirs = plain_model(name).generate(torch.tensor([tokens]), max_new_tokens=40, do_sample=False)[0, len(tokens) :]
+    plain: Any = plain_model(name)
+    theirs = plain.generate(torch.tensor([tokens]), max_new_tokens=40, do_sample=False)[0, len(tokens) :]
     source = Scripted([[0]], {})
     text, recalled, finished = run(model, prompt, source, GenerationOptions(max_tokens=40, memories=0))
     expected = [token for token in theirs.tolist() if token not in model.checkpoint.ends]

@@ -31,7 +31,7 @@ def test_a_name_is_spelled_alike_at_the_start_and_within(tokenizer: PreTrainedTo
 
 
 def test_digits_are_single_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
-    spelled = [tokenizer.decode([token]).strip() for token in tokens(tokenizer, "in 1987, 46,250 and 3.5 or x12")]
+    spelled = [str(tokenizer.decode([token])).strip() for token in tokens(tokenizer, "in 1987, 46,250 and 3.5 or x12")]
     assert [piece for piece in spelled if any(c.isdigit() for c in piece)] == list("198746250351" + "2")
 
 
