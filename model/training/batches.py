@@ -18,6 +18,9 @@ from .worlds import Passage, Question, World
 LANGUAGE_WEIGHT = 0.02
 """Weight of the loss on tokens that are no answer."""
 
+NEIGHBOURS = 4
+"""Most passages drawn to resemble one passage."""
+
 
 class PassageSource(Protocol):
     """Anything that draws passages."""
@@ -125,13 +128,13 @@ class Sampler:
                 return passage
 
     def passages(self, count: int) -> list[Passage]:
-        """Passages of which most have another of the same kind near them, so that memories resemble each other."""
+        """Passages of which most have some near them that tell the same facts of other entities."""
         drawn: list[Passage] = []
         while len(drawn) < count:
-            drawn.append(self.passage())
-            kind = drawn[-1].kind
-            if not kind.startswith("natural") and self._random.random() < 0.6:
-                drawn += [self._world.passage(kind) for _ in range(self._random.randint(1, 3))]
+            passage = self.passage()
+            drawn.append(passage)
+            if not passage.kind.startswith("natural") and self._random.random() < 0.8:
+                drawn += [self._world.passage(like=passage) for _ in range(self._random.randint(1, NEIGHBOURS))]
         return [p for p in drawn if len(self._encoder.encode(p.text)) <= REFERENCE_TOKENS][:count]
 
     def _unknown(self, passage: Passage) -> Question:
@@ -161,6 +164,13 @@ class Sampler:
             positions.append(list(range(len(row))))
         return encoder.rows(tokens, weights, positions)
 
+    def _others(self, own: int, passages: int, count: int) -> list[int]:
+        """Other passages than `own`, the first of them mostly neighbours, which are the hard ones to tell apart."""
+        near = [(own + step) % passages for step in range(-NEIGHBOURS, NEIGHBOURS + 1)]
+        hard = self._random.sample(near, self._random.randint(0, min(count, len(near))))
+        any_ones = self._random.sample(range(passages), min(passages, count + 1 + len(near)))
+        return [other for other in dict.fromkeys([*hard, *any_ones]) if other != own][:count]
+
     def memory_batch(self, references: int, rows: int, reads: int, unknown: float) -> MemoryBatch:
         """Stage 2: each row asks one question and reads `reads` memories, its own among them if it has an answer."""
         encoder, random = self._encoder, self._random
@@ -175,12 +185,9 @@ class Sampler:
             tokens.append(encoder.prefix + added)
             weights.append([0.0] * len(encoder.prefix) + weight)
             positions.append([*range(len(encoder.prefix)), *range(start, start + len(added))])
-            # Neighbours are often of the same kind: they are the hard ones to tell apart.
-            others = [(own + step) % len(passages) for step in (-2, -1, 1, 2)]
-            others += random.sample(range(len(passages)), reads)
-            others = [other for other in dict.fromkeys(others) if other != own]
+            others = self._others(own, len(passages), reads - 1)
             count = random.randint(0, reads - 1) if random.random() < 0.3 else reads - 1
-            chosen = [own, *random.sample(others, count)]
+            chosen = [own, *others[:count]]
             read.append(chosen + [-1] * (reads - len(chosen)))
             facts.append(asked.fact)
         return MemoryBatch(

@@ -42,15 +42,24 @@ class World:
         self._names = Names(self._random, split)
         self._facts = facts
 
-    def passage(self, kind: str | None = None) -> Passage:
-        """A passage about one new entity of `kind`, or of any."""
-        choice = self._random.choice(KINDS) if kind is None else next(k for k in KINDS if k.name == kind)
-        return self._tell(choice)
+    def passage(self, like: Passage | None = None) -> Passage:
+        """A passage about one new entity, of any kind or `like` another: of its kind, telling some of the same facts.
 
-    def _tell(self, kind: Kind) -> Passage:
+        A retriever finds the passages that are like the right one, so a model has to learn to tell these apart.
+        """
+        if like is None:
+            return self._tell(self._random.choice(KINDS), ())
+        told = [question.fact for question in like.questions]
+        kind = next(kind for kind in KINDS if kind.name == like.kind)
+        shared = [attribute for attribute in kind.attributes if f"{kind.name}.{attribute.name}" in told]
+        return self._tell(kind, self._random.sample(shared, self._random.randint(1, len(shared))))
+
+    def _tell(self, kind: Kind, shared: Sequence[Attribute]) -> Passage:
+        """Tell the facts `shared`, and others up to a number drawn."""
         random = self._random
         entity = self._names.make(kind.entity)
-        known = random.sample(kind.attributes, random.randint(*self._facts))
+        others = [attribute for attribute in kind.attributes if attribute not in shared]
+        known = [*shared, *random.sample(others, max(0, random.randint(*self._facts) - len(shared)))]
         values = self._values(known, entity)
         sentences = self._sentences(kind, known, values)
         text = self._join(kind, entity, sentences)
