@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 COMMANDS: Any = typer.main.get_command(app)
 NOT_IN_THE_PACKAGE = {"bench", "build", "dist", "docs", "runs", "tests"}
+DATA_FOLDERS = {"memory3.examples", "memory3.examples.harbour", "memory3.model.tiny"}
 PUBLIC = {
     *("connect", "open"),
     *("Answer", "AnswerStream", "Finished", "GenerationEvent", "Recalled", "Text"),
@@ -93,7 +94,7 @@ def test_the_public_surface_is_what_is_listed() -> None:
 def test_every_package_is_installed() -> None:
     folders = {path.parent.relative_to(ROOT) for path in tracked() if path.name == "__init__.py"}
     found = {".".join(["memory3", *folder.parts]) for folder in folders if folder.parts[:1] != ("tests",)}
-    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(found)
+    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(found | DATA_FOLDERS)
 
 
 def test_every_folder_with_code_is_a_package() -> None:
