@@ -15,6 +15,7 @@ RECIPES = {
                 references=40,
                 rows=96,
                 reads=5,
+                kept_tokens=32,
                 context_share=0.15,
                 decay=0.3,
                 matrix_rate=3e-3,
