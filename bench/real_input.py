@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,9 @@ from memory3.bench.real_report import (
 from memory3.client import Client
 from memory3.store.types import Document, Hit
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from memory3.model.language_model import LanguageModel
 
 BATCH = 64
 """Questions in a call, and references embedded at a time."""
@@ -110,6 +114,8 @@ def measure(
     Raises:
         Failed: something was lost, changed or refused on the way.
     """
+    from memory3.model.language_model import LanguageModel
+
     found_machine = machine()
     with (
         tempfile.TemporaryDirectory(prefix="memory3-bench-") as work,
@@ -121,7 +127,8 @@ def measure(
             for name, documents in ((COUNTRIES, countries), (SQUAD, paragraphs))
         ]
         written, written_s = wait_until_written(client)
-        texts, keys, split_s = references_of(client, paragraphs, options.model)
+        model = LanguageModel.load(options.model)
+        texts, keys, split_s = references_of(client, paragraphs, model)
         embed = bare_model()
         vectors, embed_s = embedded(texts, embed)
         asked, _ = embedded([question.text for question in questions], embed)
@@ -130,6 +137,8 @@ def measure(
         calls = latency_calls(client, questions, asked, vectors, embed)
         return Report(
             machine=found_machine,
+            model=model.name,
+            key_value_bytes=model.key_value_bytes,
             ingests=ingests,
             written=written,
             written_s=written_s,
@@ -209,18 +218,15 @@ def wait_until_written(client: Client) -> tuple[int, float]:
 
 
 def references_of(
-    client: Client, documents: Sequence[Document], model: str | None
+    client: Client, documents: Sequence[Document], model: "LanguageModel"
 ) -> tuple[list[str], list[str], float]:
     """The references of the stored documents, cut anew: their texts, their documents' keys, and the seconds it took.
 
     Raises:
         Failed: the store holds something else.
     """
-    from memory3.model.language_model import LanguageModel
-
-    split = LanguageModel.load(model).split
     stored = client.get([document.key for document in documents], collection=SQUAD)
-    split("The first call builds the splitter.")
+    model.split("The first call builds the splitter.")
     texts: list[str] = []
     keys: list[str] = []
     seconds = 0.0
@@ -228,7 +234,7 @@ def references_of(
         if found is None or found.text != document.text:
             raise Failed(f"document {document.key!r} does not come back as it was added")
         started = time.perf_counter()
-        cut = split(found.text)
+        cut = model.split(found.text)
         seconds += time.perf_counter() - started
         if len(cut) != len(found.memories):
             raise Failed(f"document {document.key!r} has {len(found.memories)} memories for {len(cut)} references")

@@ -48,6 +48,8 @@ class Report:
     """
 
     machine: Mapping[str, str]
+    model: str
+    key_value_bytes: int
     ingests: Sequence[Ingest]
     written: int
     written_s: float
@@ -77,7 +79,8 @@ def rows(report: Report) -> Iterator[tuple[str, str, str]]:
         yield what, ours, _bare_ingest(report, ingest) if ingest.name == SQUAD else ""
     if report.written:
         rate = f"{report.written / report.written_s:.1f}/s ({report.written:,} in {report.written_s:.1f} s)"
-        yield "key-values written in the background", rate, ""
+        what = f"key-values of {report.key_value_bytes:,} bytes written in the background by model {report.model}"
+        yield what, rate, ""
     asked = f"{report.questions:,} questions of squad"
     yield f"recall@1, {asked}", f"{report.recall.at_1:.2f} %", f"{report.ceiling.at_1:.2f} %"
     apart = f"{report.recall.at_5:.2f} % ({report.points_apart:+.2f} points)"

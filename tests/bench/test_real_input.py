@@ -63,6 +63,8 @@ def report(recall: float, ceiling: float) -> Report:
     names = ("text", "embed", "vector", "search")
     return Report(
         machine={"hardware": "an abacus", "commit": "commit 0123"},
+        model="tiny",
+        key_value_bytes=65_540,
         ingests=[Ingest("countries", 2, 400, 4, 2.0), Ingest("squad", 3, 90, 3, 1.5)],
         written=7,
         written_s=0.5,
@@ -195,6 +197,7 @@ def test_the_figures_are_written_with_the_machine() -> None:
     text = markdown(report(89.75, 90.0))
     assert "an abacus; commit 0123" in text
     assert "| `memory3 add`: 2 documents of countries, 400 characters | 1.00 documents/s, 2.0 references/s" in text
+    assert "| key-values of 65,540 bytes written in the background by model tiny | 14.0/s (7 in 0.5 s) |" in text
     assert "embedding alone 6.0 references/s (0.5 s), splitting 0.2 s: 50 % of the time |" in text
     assert "| recall@5, 2,000 questions of squad | 89.75 % (-0.25 points) | 90.00 % |" in text
     assert "| 1.25 / 9.50 ms | FAISS alone, exact 1.25 / 9.50 ms |" in text
