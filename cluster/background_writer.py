@@ -47,6 +47,10 @@ class BackgroundWriter:
                 # A collection dropped between listing and writing, or a full disk: nothing is lost, look again later.
                 _log.warning("background writing pauses: %s", error)
                 self._stopping.wait(PAUSE_S)
+            except Exception:
+                # A mistake of ours must not end the thread: memories would stay cold until the server starts again.
+                _log.exception("background writing failed and pauses")
+                self._stopping.wait(PAUSE_S)
 
     def _warm(self, name: str, seen: dict[str, int]) -> None:
         collection = self._memory.opened(name)
