@@ -30,7 +30,7 @@ def attend(
         mask: (B or 1, H or 1, T, S), bool (True takes part) or an additive float; None means causal with the last
             query at the last key.
         memory_key, memory_value: (B, G, M, D); None attends to the context alone.
-        memory_mask: (B, G, M) bool, True takes part; None means all do.
+        memory_mask: (B, G, M), bool (True takes part) or an additive float; None means all do.
 
     Returns:
         (B, H, T, D) in the dtype of `query`. Scores are summed in the dtype given: pass float32 for a reference.
@@ -47,7 +47,7 @@ def attend(
         return out.reshape(batch, heads, queries, size)
     memory_scores = query @ memory_key.transpose(2, 3)
     if memory_mask is not None:
-        memory_scores = memory_scores.masked_fill(~memory_mask[:, :, None, :], float("-inf"))
+        memory_scores = _apply(memory_scores, memory_mask[:, :, None, :])
     weights = torch.softmax(torch.cat([memory_scores, scores], dim=-1), dim=-1)
     memories = memory_key.shape[2]
     out = weights[..., :memories] @ memory_value + weights[..., memories:] @ value
@@ -63,6 +63,8 @@ def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
         mask = torch.ones(queries, keys, dtype=torch.bool, device=scores.device).tril(keys - queries)[None, None]
     all_heads = mask.shape[1] == 1
     mask = mask[:, :, None] if all_heads else mask.view(mask.shape[0], groups, ratio, queries, keys)
-    if mask.dtype == torch.bool:
-        return scores.masked_fill(~mask, float("-inf"))
-    return scores + mask
+    return _apply(scores, mask)
+
+
+def _apply(scores: Tensor, mask: Tensor) -> Tensor:
+    return scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask

@@ -35,11 +35,18 @@ UNSUPPORTED_OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class LayerMemories:
-    """The memories that one layer reads: `key` and `value` (B, G, M, D), `mask` (B, G, M) bool or None for all."""
+    """The memories that one layer reads: `key` and `value` (B, G, M, D).
+
+    `mask` (B, G, M) says which tokens take part (bool), or what is added to their scores (float); None means all do.
+    """
 
     key: Tensor
     value: Tensor
     mask: Tensor | None = None
+
+    def __getitem__(self, rows: slice) -> "LayerMemories":
+        """The memories of some rows of the batch."""
+        return LayerMemories(self.key[rows], self.value[rows], None if self.mask is None else self.mask[rows])
 
 
 class Recorder(Protocol):

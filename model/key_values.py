@@ -18,6 +18,7 @@ from torch import Tensor
 from ..store.errors import Corrupted
 from .attention import LayerMemories
 from .layout import STORED_DTYPES, MemoryLayout
+from .recall_weight import spread
 
 _HEADER = struct.Struct("<I")
 
@@ -65,15 +66,23 @@ class KeyValueForm:
         return flat.view(self.shape), tokens
 
     def layers(
-        self, values: Sequence[builtins.bytes], device: torch.device, dtype: torch.dtype
+        self,
+        values: Sequence[builtins.bytes],
+        device: torch.device,
+        dtype: torch.dtype,
+        bias: Tensor | None = None,
     ) -> dict[int, LayerMemories]:
-        """What each memory layer reads: keys and values (1, G, S * K, D) of the memories side by side."""
+        """What each memory layer reads: keys and values (1, G, S * K, D) of the memories side by side.
+
+        `bias` (S,) is added to the attention scores of each memory's tokens.
+        """
         decoded = [self.decode(value) for value in values]
         tensor = torch.stack([key_values for key_values, _ in decoded]).to(device=device, dtype=dtype)
         counts = torch.tensor([tokens for _, tokens in decoded], device=device)
         count, kept = len(values), self.layout.kept_tokens
         real = torch.arange(kept, device=device)[None] < counts[:, None]
-        mask = real.reshape(1, 1, count * kept).expand(1, self.kv_heads, -1)
+        taking_part = real if bias is None else spread(bias.to(device=device, dtype=dtype), real)
+        mask = taking_part.reshape(1, 1, count * kept).expand(1, self.kv_heads, -1)
         # (S, L, 2, G, K, D) to (L, 2, G, S * K, D)
         joined = tensor.permute(1, 2, 3, 0, 4, 5).reshape(*self.shape[:3], count * kept, self.head_size)
         return {

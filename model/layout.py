@@ -1,6 +1,7 @@
 """What of a reference is kept, and the fingerprint that names whose key-values these are."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -32,13 +33,19 @@ STORED_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32"
 
 @dataclass(frozen=True, slots=True)
 class MemoryLayout:
-    """Which layers are memory layers, how many tokens each KV head keeps and by which rule, and how they are stored."""
+    """Which layers are memory layers, how many tokens each KV head keeps and by which rule, and how they are stored.
+
+    `recall_weight` is how much a memory's attention scores fall for each point of similarity that it lies behind the
+    best memory recalled with it (model/recall_weight.py); 0, the paper's way, reads all alike. It changes how
+    key-values are read and not what they are, so it is no part of the fingerprint.
+    """
 
     layers: tuple[int, ...]
     kept_tokens: int = 8
     rule: str = "attention_sum"
     prefix: str = REFERENCE_PREFIX
     stored: str = "bfloat16"
+    recall_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.layers or list(self.layers) != sorted(set(self.layers)):
@@ -49,6 +56,8 @@ class MemoryLayout:
             raise InvalidArgument(f"there is no selection rule {self.rule!r}; choose one of {', '.join(RULES)}")
         if self.stored not in STORED_DTYPES:
             raise InvalidArgument(f"key-values are stored as one of {', '.join(STORED_DTYPES)}, not {self.stored!r}")
+        if not 0 <= self.recall_weight < math.inf:
+            raise InvalidArgument(f"recall_weight is {self.recall_weight}; give 0 or more")
 
 
 def layout_of(config: PreTrainedConfig) -> MemoryLayout:
@@ -87,6 +96,7 @@ def fingerprint_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, l
     spelling.no_truncation()
     digest.update(spelling.to_str().encode())
     settings = {name: value for name, value in model.config.to_diff_dict().items() if name not in _NOT_ARITHMETIC}
-    named = [settings, tokenizer.bos_token_id, asdict(layout)]
+    written = {name: value for name, value in asdict(layout).items() if name != "recall_weight"}
+    named = [settings, tokenizer.bos_token_id, written]
     digest.update(json.dumps(named, sort_keys=True, default=str).encode())
     return digest.hexdigest()

@@ -10,14 +10,17 @@ import time
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from ..answers import Finished, FinishReason, GenerationEvent, Recalled, Text
 from ..store.errors import InvalidArgument
+from ..store.types import Hit
 from .attention import LayerMemories
 from .checkpoint import Checkpoint
 from .context import Context
 from .layout import REFERENCE_TOKENS
+from .recall_weight import recall_bias
 from .sampling import Sampler
 from .source import GenerationOptions, MemorySource
 from .streaming import TextStream
@@ -101,12 +104,17 @@ class Reading:
         found = [
             (hit, value) for hit, value in zip(hits, self._source.key_values(hits), strict=True) if value is not None
         ]
-        form, model = self._checkpoint.form, self._checkpoint.model
-        self._memories = form.layers([value for _, value in found], model.device, model.dtype) if found else None
+        self._memories = self._layers(found) if found else None
         self._seconds["recall"] += between - before
         self._seconds["fetch"] += time.perf_counter() - between
         yield Recalled(self._chunk, tuple(hit for hit, _ in found))
         self._chunk += 1
+
+    def _layers(self, found: Sequence[tuple[Hit, bytes]]) -> dict[int, LayerMemories]:
+        """What each layer reads of the memories found, weighed by their similarity if the layout says so."""
+        form, model, weight = self._checkpoint.form, self._checkpoint.model, self._checkpoint.layout.recall_weight
+        bias = recall_bias(torch.tensor([hit.score for hit, _ in found]), weight) if weight else None
+        return form.layers([value for _, value in found], model.device, model.dtype, bias)
 
     def _read(self, tokens: Sequence[int]) -> Tensor:
         before = time.perf_counter()

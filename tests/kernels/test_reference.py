@@ -27,7 +27,7 @@ class Case:
     memories: int = 6
     size: int = 8
     mask: str = "causal"
-    memory_mask: bool = False
+    memory_mask: str = ""
 
 
 CASES = [
@@ -35,19 +35,21 @@ CASES = [
     Case("no-memories", memories=0),
     Case("one-head-each", groups=4),
     Case("one-kv-head", groups=1),
-    Case("memory-mask-per-kv-head", memory_mask=True),
-    Case("one-query", queries=1, keys=9, memory_mask=True),
+    Case("memory-mask-per-kv-head", memory_mask="bool"),
+    Case("memory-bias", memory_mask="float"),
+    Case("memory-bias-and-float-mask", groups=1, mask="float", memory_mask="float"),
+    Case("one-query", queries=1, keys=9, memory_mask="bool"),
     Case("one-query-no-memories", queries=1, keys=9, memories=0),
     Case("one-of-everything", batch=1, heads=1, groups=1, queries=1, keys=1, memories=1, size=1),
     Case("more-keys-than-queries", queries=3, keys=10),
     Case("more-keys-no-memories", queries=3, keys=10, memories=0),
-    Case("bool-mask", mask="bool", memory_mask=True),
+    Case("bool-mask", mask="bool", memory_mask="bool"),
     Case("bool-mask-no-memories", mask="bool", memories=0),
     Case("bool-mask-per-head", mask="bool-heads"),
     Case("bool-mask-for-all-rows", mask="bool-shared"),
-    Case("float-mask", mask="float", memory_mask=True),
+    Case("float-mask", mask="float", memory_mask="bool"),
     Case("float-mask-per-head", mask="float-heads", keys=7),
-    Case("odd-sizes", batch=3, heads=6, groups=2, queries=7, keys=11, memories=13, size=5, memory_mask=True),
+    Case("odd-sizes", batch=3, heads=6, groups=2, queries=7, keys=11, memories=13, size=5, memory_mask="bool"),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -93,6 +95,8 @@ def inputs(case: Case) -> Inputs:
     if case.memory_mask:
         memory_mask = torch.rand(case.batch, case.groups, case.memories, generator=generator) > 0.5
         memory_mask[0, 0] = False  # one KV head reads no memory at all
+        if case.memory_mask == "float":
+            memory_mask = torch.randn(memory_mask.shape, generator=generator).masked_fill(~memory_mask, float("-inf"))
     kept = (case.batch, case.groups, case.memories, case.size)
     return Inputs(
         drawn(case.batch, case.heads, case.queries, case.size),
@@ -132,8 +136,9 @@ def by_loops(given: Inputs) -> Tensor:
                 values: list[Tensor] = []
                 for m in range(0 if given.memory_key is None else given.memory_key.shape[2]):
                     assert given.memory_key is not None and given.memory_value is not None
-                    if given.memory_mask is None or given.memory_mask[b, g, m]:
-                        scores.append((given.query[b, h, t] * given.memory_key[b, g, m]).sum() * given.scale)
+                    added = 0.0 if given.memory_mask is None else _added(given.memory_mask[b, g, m])
+                    if added > -math.inf:
+                        scores.append((given.query[b, h, t] * given.memory_key[b, g, m]).sum() * given.scale + added)
                         values.append(given.memory_value[b, g, m])
                 for s in range(keys):
                     added = _mask_at(given.mask, b, h, t, s, keys - queries)
@@ -149,10 +154,14 @@ def _mask_at(mask: Tensor | None, b: int, h: int, t: int, s: int, offset: int) -
     """What a mask adds to one score."""
     if mask is None:
         return 0.0 if s <= t + offset else -math.inf
-    value = mask[b if mask.shape[0] > 1 else 0, h if mask.shape[1] > 1 else 0, t, s].item()
-    if mask.dtype == torch.bool:
-        return 0.0 if value else -math.inf
-    return float(value)
+    return _added(mask[b if mask.shape[0] > 1 else 0, h if mask.shape[1] > 1 else 0, t, s])
+
+
+def _added(entry: Tensor) -> float:
+    """What one entry of a mask adds to its score."""
+    if entry.dtype == torch.bool:
+        return 0.0 if entry else -math.inf
+    return float(entry)
 
 
 @cases

@@ -74,6 +74,11 @@ def test_it_changes_with_the_layout(changed: dict[str, Any], saved: Saved) -> No
     assert fingerprint(saved("llama"), replace(LAYOUT, **changed)) != fingerprint(saved("llama"))
 
 
+def test_it_does_not_change_with_how_key_values_are_read(saved: Saved) -> None:
+    """Key-values written before a recall weight was set, or changed, can still be read."""
+    assert fingerprint(saved("llama"), replace(LAYOUT, recall_weight=30.0)) == fingerprint(saved("llama"))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -120,9 +125,9 @@ def test_it_changes_with_the_tokenizer(saved: Saved, tmp_path: Path) -> None:
 
 def test_a_checkpoint_names_its_layout(saved: Saved, tmp_path: Path) -> None:
     named = {"layers": [1, 2], "kept_tokens": 5, "rule": "attention_max", "prefix": "Text:", "stored": "float16"}
-    folder = configured(saved("llama"), tmp_path / "named", **{CONFIG_KEY: named})
+    folder = configured(saved("llama"), tmp_path / "named", **{CONFIG_KEY: named | {"recall_weight": 2.5}})
     model = LanguageModel.load(str(folder))
-    assert model.checkpoint.layout == MemoryLayout((1, 2), 5, "attention_max", "Text:", "float16")
+    assert model.checkpoint.layout == MemoryLayout((1, 2), 5, "attention_max", "Text:", "float16", 2.5)
     assert model.fingerprint == fingerprint(saved("llama"), model.checkpoint.layout)
     (value,) = model.write([CORPUS[:80]])
     assert len(value) == model.key_value_bytes == 4 + 2 * 2 * 2 * 5 * 16 * 2
@@ -145,6 +150,7 @@ def test_without_one_the_layout_is_the_papers(load: Load) -> None:
         ({"layers": [0], "kept_tokens": 129}, "keep 1 to 128"),
         ({"layers": [0], "rule": "best"}, "no selection rule 'best'; choose one of attention_sum"),
         ({"layers": [0], "stored": "int3"}, "bfloat16, float16, float32, not 'int3'"),
+        ({"layers": [0], "recall_weight": -1}, "recall_weight is -1; give 0 or more"),
         ({"layers": [0], "tokens": 8}, "unknown settings tokens"),
     ],
 )

@@ -5,6 +5,7 @@ Dimensions: `G` KV heads, `T` tokens, `M` memory tokens, `D` head size, `V` voca
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from memory3.kernels.reference import attend
 from memory3.model.attention import LayerMemories
 from memory3.model.language_model import LanguageModel
 from memory3.model.layout import REFERENCE_TOKENS, MemoryLayout
-from memory3.model.reader import CHUNK_TOKENS
+from memory3.model.reader import CHUNK_TOKENS, Reading
 from memory3.model.source import GenerationOptions
 from memory3.store.errors import Corrupted, InvalidArgument, ResourceExhausted
 from torch import Tensor
@@ -192,6 +193,33 @@ def test_what_is_read_changes_what_is_generated(endless: LanguageModel) -> None:
     options = GenerationOptions(max_tokens=20)
     answers = {run(endless, prompt, source_of(endless, [[number]]), options)[0] for number in range(4)}
     assert len(answers) > 1
+
+
+def weighed(model: LanguageModel, weight: float) -> LanguageModel:
+    checkpoint = model.checkpoint
+    made = replace(checkpoint, layout=replace(checkpoint.layout, recall_weight=weight))
+    made.__dict__["ends"] = frozenset()
+    return LanguageModel(made)
+
+
+def test_a_recall_weight_makes_the_best_memory_count_more(endless: LanguageModel) -> None:
+    """From reading all alike, at 0, to reading the best one alone, in one continuous change."""
+    prompt = prompt_of(endless, 12)
+    memories = dict(enumerate(endless.write(TEXTS)))
+
+    def logits(model: LanguageModel, script: list[int]) -> Tensor:
+        reading = Reading(model.checkpoint, Scripted([script], memories), GenerationOptions())
+        list(reading._recall("who"))
+        reading._read(model.checkpoint.prefix)
+        return reading._read(model.checkpoint.encode(prompt))
+
+    # Similarities of `hit`: 0.99, 0.98 and 0.95.
+    alike, best = logits(endless, [1, 2, 5]), logits(endless, [1])
+    torch.testing.assert_close(logits(weighed(endless, 1e-6), [1, 2, 5]), alike, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(weighed(endless, 1e5), [1, 2, 5]), best, atol=1e-5, rtol=1e-5)
+    between = logits(weighed(endless, 100.0), [1, 2, 5])
+    assert (between - alike).abs().max() > 1e-3 and (between - best).abs().max() > 1e-3
+    assert torch.equal(logits(weighed(endless, 1e5), [1]), best)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
