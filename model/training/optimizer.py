@@ -4,9 +4,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .muon import Muon
+
 
 class MasterOptimizer:
-    """Steps float32 copies of a bfloat16 model's weights, so that small updates are not rounded away.
+    """Steps float32 copies of a model's weights, so that in bfloat16 small updates are not rounded away.
 
     With `torch.distributed` set up, gradients are averaged over all processes in one message.
     """
@@ -20,9 +22,7 @@ class MasterOptimizer:
         for (name, weight), master in named:
             (matrices if weight.ndim == 2 and "embed" not in name and "lm_head" not in name else others).append(master)
         self._optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(
-                matrices, lr=matrix_rate, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-            ),
+            Muon(matrices, matrix_rate, weight_decay, products=self._weights[0].dtype),
             torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.95), weight_decay=0.0),
         ]
         self._rates = (matrix_rate, other_rate)
