@@ -28,6 +28,9 @@ def train(
         Path | None,
         typer.Option(help="Folder of a model to go on from.", exists=True, file_okay=False, show_default=False),
     ] = None,
+    first_stage: Annotated[
+        str | None, typer.Option(help="Stage of the recipe to begin with; without it, the first.", show_default=False)
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Whole time; without it, the recipe's.", show_default=False)
     ] = None,
@@ -44,5 +47,5 @@ def train(
     if preset not in RECIPES:
         raise typer.BadParameter(f"there is no recipe {preset!r}; choose one of {', '.join(RECIPES)}")
 
-    run(preset, out, text, minutes, 1 if device != "cpu" else processes, device, start)
+    run(preset, out, text, minutes, 1 if device != "cpu" else processes, device, start, first_stage)
     results.print(f"the model is in {out / 'model'}; try it: memory3 eval --model {out / 'model'}")

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
+from ...store.errors import InvalidArgument
 from .recipes import RECIPES
 from .trainer import Recipe, Trainer
 
@@ -21,6 +22,7 @@ def train(
     processes: int,
     device: str,
     start: Path | None = None,
+    first_stage: str | None = None,
 ) -> None:
     """Train a preset's model into `out`, or go on from the checkpoint there.
 
@@ -28,9 +30,18 @@ def train(
         text: folder with `text/*.txt` and `squad/*.json`, natural text to mix in; None trains on worlds alone.
         minutes: whole length, shared out over the stages as in the recipe; None keeps the recipe's own.
         start: folder of a model to go on from, or None for fresh weights.
+        first_stage: name of the recipe's stage to begin with; None begins with the first.
         processes: CPU processes that share each step (1 on a GPU).
+
+    Raises:
+        InvalidArgument: the recipe has no such stage.
     """
     recipe = RECIPES[preset]
+    if first_stage is not None:
+        names = [stage.name for stage in recipe.stages]
+        if first_stage not in names:
+            raise InvalidArgument(f"recipe {preset!r} has no stage {first_stage!r}; its stages are {', '.join(names)}")
+        recipe = replace(recipe, stages=recipe.stages[names.index(first_stage) :])
     if minutes is not None:
         factor = minutes / sum(stage.minutes for stage in recipe.stages)
         recipe = replace(recipe, stages=tuple(replace(s, minutes=s.minutes * factor) for s in recipe.stages))

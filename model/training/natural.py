@@ -41,18 +41,19 @@ def windows(text: str, words_max: int) -> Iterator[str]:
         yield " ".join(held)
 
 
+def document_windows(folder: Path, words_max: int) -> Iterator[list[str]]:
+    """The windows of each document in the texts (`*.txt`) of a folder, those of fewer than 15 words left out."""
+    for path in sorted(folder.glob("*.txt")):
+        for document in path.read_text(encoding="utf-8", errors="replace").split(_DOCUMENT_LINE):
+            yield [window for window in windows(document, words_max) if len(window.split()) >= 15]
+
+
 class Quotations:
     """Passages of the texts (`*.txt`) in a folder; each question quotes some words and asks for the next ones."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._random = Random(seed)
-        self._windows = [
-            window
-            for path in sorted(folder.glob("*.txt"))
-            for document in path.read_text(encoding="utf-8", errors="replace").split(_DOCUMENT_LINE)
-            for window in windows(document, words_max=60)
-            if len(window.split()) >= 15
-        ]
+        self._windows = [window for document in document_windows(folder, words_max=60) for window in document]
         self._random.shuffle(self._windows)
 
     def __len__(self) -> int:

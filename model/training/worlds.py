@@ -8,6 +8,9 @@ from ..prompts import UNKNOWN
 from .names import Names, Split
 from .phrases import FILLERS, KINDS, Attribute, Kind
 
+RECORD_SHARE = 0.06
+"""Passages told as a list of labels and values instead of sentences."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -61,8 +64,10 @@ class World:
         others = [attribute for attribute in kind.attributes if attribute not in shared]
         known = [*shared, *random.sample(others, max(0, random.randint(*self._facts) - len(shared)))]
         values = self._values(known, entity)
-        sentences = self._sentences(kind, known, values)
-        text = self._join(kind, entity, sentences)
+        if random.random() < RECORD_SHARE:
+            text = self._record(known, entity, values)
+        else:
+            text = self._join(kind, entity, self._sentences(kind, known, values))
         questions = tuple(
             Question(self._ask(attribute, entity), values[attribute.name], f"{kind.name}.{attribute.name}")
             for attribute in known
@@ -87,6 +92,12 @@ class World:
                 value = self._names.make(attribute.values)
             values[attribute.name] = value
         return values
+
+    def _record(self, known: Sequence[Attribute], entity: str, values: dict[str, str]) -> str:
+        """The entity's name and a line for each fact, as in a data sheet."""
+        lines = [f"{attribute.name.replace('_', ' ').capitalize()}: {values[attribute.name]}" for attribute in known]
+        self._random.shuffle(lines)
+        return self._random.choice(("\n", "\n", "; ")).join([entity, *lines])
 
     def _sentences(self, kind: Kind, known: Sequence[Attribute], values: dict[str, str]) -> list[str]:
         """One sentence for a fact, or for a pair of facts; each still with its slot `{e}`."""

@@ -111,21 +111,42 @@ def test_rows_of_stage_two_read_the_reference_that_answers(encoder: Encoder) -> 
         text(encoder, tokens[valid].tolist())
         for tokens, valid in zip(batch.references.tokens, batch.references.valid, strict=True)
     ]
-    assert batch.reads.shape == (25, 5) and len(batch.facts) == 25
+    assert batch.reads.shape == batch.scores.shape == (25, 5) and len(batch.facts) == 25
+    assert batch.prefix.tolist() == encoder.prefix
     start = len(encoder.prefix) + REFERENCE_TOKENS
+    owns = []
     for row in range(25):
         read = [number for number in batch.reads[row].tolist() if number >= 0]
-        assert read[0] == row % len(texts) and len(set(read)) == len(read)
+        owns.append(read[0])
+        assert len(set(read)) == len(read)
         (answer,) = answers(encoder, batch.rows, row)
         assert answer in texts[read[0]]
         assert batch.facts[row]
         tokens = batch.rows.tokens[row].tolist()
-        assert tokens[: len(encoder.prefix)] == encoder.prefix and tokens[len(encoder.prefix)] == encoder.bos
-        positions = batch.rows.positions[row].tolist()
+        assert tokens[0] == encoder.bos
         length = int((batch.rows.tokens[row] != encoder.pad).sum())
-        assert positions[: len(encoder.prefix)] == list(range(len(encoder.prefix)))
-        assert positions[len(encoder.prefix) : length] == list(range(start, start + length - len(encoder.prefix)))
+        assert batch.rows.positions[row, :length].tolist() == list(range(start, start + length))
+    assert max(owns.count(own) for own in range(10)) == 3, "questions are spread evenly over the references"
     assert (batch.reads == -1).any() and (batch.reads >= 0).all(dim=1).any(), "some rows read fewer memories"
+
+
+def test_rows_and_references_lie_in_order_of_length(encoder: Encoder, sampler: Sampler) -> None:
+    """So that parts of them need little padding."""
+    batch = sampler.memory_batch(references=20, rows=40, reads=5, unknown=0.2)
+    for lengths in (batch.references.valid.sum(dim=1), (batch.rows.tokens != encoder.pad).sum(dim=1)):
+        assert lengths.tolist() == sorted(lengths.tolist())
+
+
+def test_the_right_memory_is_mostly_the_nearest(sampler: Sampler) -> None:
+    batch = sampler.memory_batch(references=20, rows=400, reads=5, unknown=0.0)
+    full = (batch.reads >= 0).all(dim=1)
+    scores = batch.scores[full]
+    unscored = (scores == 0).all(dim=1)
+    assert 0.2 < unscored.float().mean() < 0.4
+    first = (scores[~unscored].argmax(dim=1) == 0).float().mean()
+    assert 0.9 < first < 1.0
+    strangers = sampler.memory_batch(references=20, rows=200, reads=5, unknown=1.0)
+    assert strangers.scores.max() <= 0.5 and (strangers.scores.argmax(dim=1) != 0).any()
 
 
 def test_references_hold_prefix_text_and_padding(encoder: Encoder) -> None:

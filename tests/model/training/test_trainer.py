@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from memory3.model.checkpoint import Checkpoint
+from memory3.model.context import Context
 from memory3.model.language_model import LanguageModel
+from memory3.model.layout import REFERENCE_TOKENS
+from memory3.model.recall_weight import recall_bias
+from memory3.model.training import command
 from memory3.model.training.batches import Encoder, Sampler
 from memory3.model.training.reading import answer_logits, exact, gather, memory_logits
-from memory3.model.training.trainer import Recipe, Stage, Trainer, new_model, schedule
+from memory3.model.training.trainer import Recipe, Stage, Trainer, arithmetic, new_model, schedule
 from memory3.model.training.worlds import World
 from memory3.model.writer import write_references
+from memory3.store.errors import InvalidArgument
 from transformers import PreTrainedTokenizerFast
 
 SECONDS = 2.0
@@ -62,7 +68,7 @@ def test_a_run_learns_survives_and_exports(tokenizer: PreTrainedTokenizerFast, t
     (value,) = exported.write(["Mira keeps bees."])
     assert len(value) == exported.key_value_bytes
     for name, weight in second.model.state_dict().items():
-        assert torch.equal(exported.checkpoint.model.state_dict()[name], weight.float())
+        assert torch.equal(exported.checkpoint.model.state_dict()[name], weight.to(torch.bfloat16).float())
 
 
 def test_a_finished_run_trains_no_more(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -83,8 +89,29 @@ def test_its_log_tells_loss_and_exact_match(tokenizer: PreTrainedTokenizerFast, 
     trainer._report(RECIPE.stages[1], 0.5, sums)
     (line,) = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert line["stage"] == "memory" and line["loss_copy"] == 2.0 and line["norm"] == 2.0 and line["minutes"] == 0.5
-    assert {"context_1", "context_4", "memory", "refused"} <= line.keys()
-    assert all(0 <= line[name] <= 1 for name in ("context_1", "context_4", "memory", "refused"))
+    assert all(0 <= line[name] <= 1 for name in ("context_1", "context_4", "memory", "memory_unweighed", "refused"))
+
+
+def test_a_run_begins_with_the_stage_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a model to go on from has learnt before is left out."""
+    seen: list[Recipe] = []
+    monkeypatch.setattr(command, "_work", lambda rank, processes, recipe, *rest: seen.append(recipe))
+    command.train("tiny", tmp_path, None, minutes=10, processes=1, device="cpu", first_stage="memory")
+    assert [(stage.name, stage.minutes) for stage in seen[0].stages] == [("memory", 10)]
+    with pytest.raises(InvalidArgument, match="no stage 'memories'; its stages are copy, context-1, context-4, memory"):
+        command.train("tiny", tmp_path, None, minutes=10, processes=1, device="cpu", first_stage="memories")
+
+
+def test_a_processor_without_bfloat16_products_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There they take twenty times as long."""
+    for flags, expected in (
+        ({}, torch.float32),
+        ({"avx512_bf16": False}, torch.float32),
+        ({"amx_bf16": True}, torch.bfloat16),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
+        assert arithmetic("cpu") == expected
+        assert arithmetic("cuda") == torch.bfloat16
 
 
 def test_the_rate_warms_up_stays_and_decays() -> None:
@@ -103,9 +130,9 @@ def test_rows_read_their_own_references_and_train_them(tokenizer: PreTrainedToke
     layout = RECIPE.layout(kept_tokens=4)
     batch = Sampler(encoder, World(3, "train"), 3).memory_batch(references=5, rows=5, reads=2, unknown=0.0)
     kept = write_references(model, batch.references.tokens, batch.references.valid, layout)
-    memories = gather(kept, batch.reads)
+    memories = gather(kept, batch.reads, batch.scores, layout.recall_weight)
     assert sorted(memories) == [0, 1] and memories[0].key.shape == (5, 1, 8, 16)
-    logits, targets, weights = answer_logits(model, batch.rows, memories)
+    logits, targets, weights = answer_logits(model, batch.rows, memories, batch.prefix)
     assert logits.shape == (len(targets), 700) and len(weights) == len(targets)
     torch.testing.assert_close(memory_logits(model, batch, layout)[0], logits)
     rows = torch.arange(5)[:, None].expand_as(batch.rows.tokens)[batch.rows.weights > 0]
@@ -115,6 +142,35 @@ def test_rows_read_their_own_references_and_train_them(tokenizer: PreTrainedToke
         )
         reached = gradient.abs().sum(dim=(1, 2, 3)).nonzero()[:, 0].tolist()
         assert reached == sorted(number for number in batch.reads[row].tolist() if number >= 0)
+
+
+def test_training_reads_as_generation_does(tokenizer: PreTrainedTokenizerFast) -> None:
+    """The logits that a step learns from are those of the reader: same prefix, positions, memories and weights."""
+    model = new_model(RECIPE, tokenizer).eval()
+    layout = replace(RECIPE.layout(kept_tokens=4), stored="float32", recall_weight=3.0)
+    checkpoint = Checkpoint("test", model, tokenizer, layout)
+    batch = Sampler(Encoder(tokenizer), World(3, "train"), 3).memory_batch(references=9, rows=14, reads=3, unknown=0.2)
+    texts = [
+        checkpoint.text(tokens[valid].tolist())
+        for tokens, valid in zip(batch.references.tokens, batch.references.valid, strict=True)
+    ]
+    values = LanguageModel(checkpoint).write(texts)
+    with torch.no_grad():
+        logits, _, _ = memory_logits(model, batch, layout)
+    chosen = batch.rows.weights > 0
+    at = 0
+    for row, (tokens, reads) in enumerate(zip(batch.rows.tokens, batch.reads.tolist(), strict=True)):
+        read = [number for number in reads if number >= 0]
+        bias = recall_bias(batch.scores[row, : len(read)], layout.recall_weight)
+        memories = checkpoint.form.layers([values[n] for n in read], torch.device("cpu"), torch.float32, bias)
+        context = Context(model)
+        context.extend(checkpoint.prefix)
+        context.skip(REFERENCE_TOKENS)
+        for place in chosen[row].nonzero()[:, 0].tolist():
+            expected = context.extend(tokens[context._tokens - len(checkpoint.prefix) : place + 1].tolist(), memories)
+            torch.testing.assert_close(logits[at], expected, atol=1e-5, rtol=1e-5)
+            at += 1
+    assert at == len(logits)
 
 
 def test_exact_match_counts_whole_answers(tokenizer: PreTrainedTokenizerFast) -> None:
