@@ -64,6 +64,6 @@ class BackgroundWriter:
             try:
                 write_memories(collection, model, texts)
             except InvalidArgument as error:
-                # Cut for a model with other tokens, and too long for this one. They stay cold, the next are tried.
+                # A text in which this model's tokenizer sees nothing. They stay cold, the next are tried.
                 _log.warning("some memories cannot be written by model %s: %s", model.name, error)
         seen[name] = position

@@ -17,9 +17,10 @@ def write_memories(collection: Collection, model: "LanguageModel", texts: dict[i
     """Write key-values for the references `texts` (by seq), store them, and return those of memories still there.
 
     The store looks whether a memory is live in the same transaction in which it takes the key-values: what was deleted
-    while the model was writing stays deleted.
+    while the model was writing stays deleted. A reference that was cut for another model, and is too long for this
+    one, is written as far as this one reads.
     """
-    key_values = dict(zip(texts, model.write(list(texts.values())), strict=True))
+    key_values = dict(zip(texts, model.write(list(texts.values()), shorten=True), strict=True))
     live = collection.put_key_values(model.fingerprint, list(key_values.items()))
     return {seq: values for (seq, values), alive in zip(key_values.items(), live, strict=True) if alive}
 

@@ -1,5 +1,6 @@
 """A language model that writes memories and answers from them."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,8 @@ from .reader import Reading
 from .source import GenerationOptions, MemorySource
 from .splitter import Splitter
 from .writer import write_references
+
+_log = logging.getLogger(__name__)
 
 WRITE_BATCH = 16
 """References run through the model together."""
@@ -75,13 +78,18 @@ class LanguageModel:
         return self._splitter.split(text)
 
     @torch.inference_mode()
-    def write(self, texts: Sequence[str]) -> list[bytes]:
+    def write(self, texts: Sequence[str], *, shorten: bool = False) -> list[bytes]:
         """Key-values of references, in their order; each `key_value_bytes` long.
+
+        Args:
+            shorten: take the first 128 tokens of a longer text, such as was cut for a model with other tokens.
 
         Raises:
             InvalidArgument: a text has no tokens, or more than 128.
         """
         rows = [self.checkpoint.encode(text) for text in texts]
+        if shorten:
+            rows = [self._shortened(row) for row in rows]
         for text, row in zip(texts, rows, strict=True):
             if not 1 <= len(row) <= REFERENCE_TOKENS:
                 raise InvalidArgument(
@@ -95,6 +103,17 @@ class LanguageModel:
             for number, value in zip(chosen, self._write([rows[n] for n in chosen]), strict=True):
                 written[number] = value
         return written
+
+    def _shortened(self, row: list[int]) -> list[int]:
+        if len(row) > REFERENCE_TOKENS:
+            _log.warning(
+                "a reference has %d tokens of model %s, which reads the first %d; delete its document and add it again "
+                "to have it cut for this model",
+                len(row),
+                self.name,
+                REFERENCE_TOKENS,
+            )
+        return row[:REFERENCE_TOKENS]
 
     def _write(self, rows: list[list[int]]) -> Iterator[bytes]:
         tokens, valid = self.checkpoint.padded(rows)

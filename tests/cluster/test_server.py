@@ -14,7 +14,7 @@ from memory3.client import Client
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
 from memory3.store.errors import Memory3Error, Unavailable
-from memory3.store.types import Document
+from memory3.store.types import Document, EmbeddedDocument, Reference
 
 BEES = Document("bees", "Mira Sandoval keeps bees on the roof of the old post office.", {"page": 3, "checked": True})
 FERRY = Document("ferry", "The ferry to the island leaves at nine.")
@@ -102,6 +102,22 @@ def test_reading_a_cold_memory_warms_it(client: Client, memory: Embedded, collec
     assert warm.warm
     (values,) = client.fetch_key_values(model.fingerprint, [warm.seq], collection=collection)
     assert values == model.write([warm.text])[0] and len(values) == model.key_value_bytes
+
+
+def test_references_cut_for_another_model_are_read_as_far_as_this_one_reads(
+    client: Client, memory: Embedded, collection: str
+) -> None:
+    """A data directory that is served with another model must go on answering: once such a reference, which has more
+    than 128 tokens of the new model, failed every question that found it."""
+    client.upsert(BEES, collection=collection)
+    text = "Mira Sandoval keeps goats. " * 60
+    (vector,) = memory.models.embedder.embed([text])
+    memory.opened(collection).upsert([EmbeddedDocument(Document("goats", text), [Reference(text, vector)])])
+    model = memory.models.language_model
+    assert len(model.checkpoint.encode(text)) > 128
+    with client.ask("Who keeps goats?", collection=collection, memories=2, max_tokens=2) as stream:
+        assert {hit.key for hit in stream.result().memories} == {"goats", "bees"}
+    assert client.stats(collection=collection).warm[model.fingerprint] == 2
 
 
 def test_key_values_travel_in_pieces(client: Client, collection: str) -> None:

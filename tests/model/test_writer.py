@@ -76,6 +76,14 @@ def test_a_memory_has_as_many_tokens_as_are_kept_or_there(tokens: int, load: Loa
     assert (tensor[..., kept:, :] == 0).all()
 
 
+def test_a_longer_text_is_shortened_where_that_is_asked_for(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    model = load("llama")
+    first, longer = "!" * 128, "!" * 140
+    assert len(model.checkpoint.encode(longer)) == 140
+    assert model.write([longer, "a bee"], shorten=True) == model.write([first, "a bee"])
+    assert "140 tokens of model" in caplog.text
+
+
 def test_texts_of_no_token_or_too_many_are_refused(load: Load) -> None:
     model = load("llama", layout())
     with pytest.raises(InvalidArgument, match="has 0"):
