@@ -32,6 +32,23 @@ UNSUPPORTED_OPTIONS = {
     "head_mask": "head masks",
 }
 
+# Options that change nothing here: windows are bounded by `context_limit` (loading.py), masks are always given, and
+# the rest is for other parts of a model. What is in neither list is refused too, since nobody looked at it.
+HARMLESS_OPTIONS = frozenset(
+    {
+        "cache_position",
+        "is_causal",
+        "logits_to_keep",
+        "num_items_in_batch",
+        "output_attentions",
+        "output_hidden_states",
+        "position_ids",
+        "return_dict",
+        "sliding_window",
+        "use_cache",
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class LayerMemories:
@@ -78,8 +95,9 @@ def memory_attention(
     Raises:
         InvalidArgument: the model passes an option that this function does not support.
     """
-    for option, meaning in UNSUPPORTED_OPTIONS.items():
-        if options.get(option) is not None:
+    for option, given in options.items():
+        if given is not None and option not in HARMLESS_OPTIONS:
+            meaning = UNSUPPORTED_OPTIONS.get(option, "unknown to Memory3")
             raise InvalidArgument(
                 f"this model's attention uses {option!r} ({meaning}), which Memory3 does not support; "
                 "use a model without it"

@@ -53,7 +53,9 @@ class LanguageModel:
         name = Path(name_or_path or TINY).name
         layout = layout or layout_of(model.config)
         check_layout(layout, model.config)
-        return cls(Checkpoint(name, model, load_tokenizer(name_or_path), layout))
+        checkpoint = Checkpoint(name, model, load_tokenizer(name_or_path), layout)
+        _check_writing(checkpoint)
+        return cls(checkpoint)
 
     @property
     def name(self) -> str:
@@ -166,6 +168,32 @@ class LanguageModel:
         assert isinstance(chat, str)
         # The reader puts `<s>` before the context itself.
         return self.checkpoint.encode(chat.removeprefix(tokenizer.bos_token or ""))
+
+
+@torch.inference_mode()
+def _check_writing(checkpoint: Checkpoint) -> None:
+    """Write one short reference, so that a model of another build shows when it is loaded and not at its first use.
+
+    Raises:
+        InvalidArgument: the model cannot be written with; the message says why.
+    """
+    try:
+        tokens, valid = checkpoint.padded([checkpoint.encode("a short text")])
+        kept = write_references(checkpoint.model, tokens, valid, checkpoint.layout)
+        layers, _, groups, _, size = checkpoint.form.shape
+        found = {tuple(tensor.shape) for layer in kept.values() for tensor in (layer.key, layer.value)}
+        fits = len(kept) == layers and all(shape[:2] + shape[3:] == (1, groups, size) for shape in found)
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise InvalidArgument(
+            f"memories cannot be written with a model of type {checkpoint.model.config.model_type!r}: its attention is "
+            f"not built as Llama's is ({type(error).__name__}: {error}); use one such as Llama, Qwen3, Mistral, Gemma "
+            "or Phi-3"
+        ) from error
+    if not fits:
+        raise InvalidArgument(
+            f"a model of type {checkpoint.model.config.model_type!r} makes keys and values of the shapes "
+            f"{sorted(found)}, its configuration says {groups} KV heads of {size}; use another model"
+        )
 
 
 def _real(kept: torch.Tensor, real: torch.Tensor) -> torch.Tensor:

@@ -21,13 +21,16 @@ from transformers import (
     Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
+    GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
     Phi3Config,
+    PhiConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen3Config,
+    StableLmConfig,
 )
 
 CORPUS = """Mira Sandoval keeps bees on the roof of the old post office and sells their honey on Saturdays. Her brother
@@ -74,8 +77,6 @@ FAMILIES = ("llama", "qwen3", "mistral", "gemma", "phi3")
 SCALED = ("llama-yarn", "llama-llama3", "phi3-partial", "phi3-longrope")
 """Variants whose rotation is scaled or partial."""
 
-REFUSED = ("gemma2", "gemma2-full", "gemma3", "gpt2")
-
 
 def config_of(name: str, vocabulary: int) -> PreTrainedConfig:
     """A small configuration by name."""
@@ -95,12 +96,21 @@ def config_of(name: str, vocabulary: int) -> PreTrainedConfig:
         "gemma2": lambda: Gemma2Config(**shape),
         "gemma2-full": lambda: Gemma2Config(**shape, layer_types=full),
         "gemma3": lambda: Gemma3TextConfig(**shape, layer_types=[*full[:-1], "sliding_attention"]),
+        "gpt_neox": lambda: GPTNeoXConfig(
+            vocab_size=vocabulary, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4
+        ),
+        "phi": lambda: PhiConfig(**_without(shape, "head_dim")),
+        "stablelm": lambda: StableLmConfig(**_without(shape, "head_dim")),
         "gpt2": lambda: GPT2Config(
             vocab_size=vocabulary, n_embd=64, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=1
         ),
     }
     config: PreTrainedConfig = made[name]()
     return config
+
+
+def _without(shape: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in shape.items() if key != name}
 
 
 def tokenizer_of() -> PreTrainedTokenizerFast:

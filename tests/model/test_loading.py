@@ -1,13 +1,14 @@
 """Loading: every supported family loads, and what cannot read memories is refused with the reason."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from memory3.model.attention import NAME, LayerMemories
-from memory3.model.language_model import LanguageModel
+from memory3.model.language_model import LanguageModel, _check_writing
 from memory3.model.loading import context_limit
 from memory3.store.errors import InvalidArgument, NotFound
 from transformers import T5Config, T5ForConditionalGeneration
@@ -31,6 +32,9 @@ def test_supported_families_load(name: str, load: Load) -> None:
         ("gemma2", "'gemma2' mixes layers of the kinds .*full_attention.*sliding_attention.*needs one kind"),
         ("gemma2-full", "'softcap' .*soft-capped scores.*does not support"),
         ("gemma3", "'gemma3_text' mixes layers"),
+        ("gpt_neox", "'gpt_neox'.*use one such as Llama"),
+        ("phi", "cannot be written with a model of type 'phi'.*use one such as Llama"),
+        ("stablelm", "'stablelm' does not hand its attention to Transformers' attention interface"),
         ("gpt2", "'gpt2' is no decoder with rotary positions .*use one such as Llama"),
     ],
 )
@@ -51,9 +55,20 @@ def test_an_option_that_changes_attention_is_refused(load: Load) -> None:
     """Whatever passes it: none is read over in silence."""
     model = load("llama").checkpoint.model
     tokens = torch.tensor([[3, 4]])
-    for option in ("softcap", "s_aux", "sinks", "indices", "block_indices", "position_bias", "head_mask"):
+    known = ("softcap", "s_aux", "sinks", "indices", "block_indices", "position_bias", "head_mask")
+    for option in (*known, "something_new", "cu_seq_lens_q"):
         with pytest.raises(InvalidArgument, match=f"'{option}'"):
             model(input_ids=tokens, **{option: torch.ones(1)})
+        model(input_ids=tokens, **{option: None})
+
+
+def test_keys_of_another_shape_than_the_configuration_says_are_refused(saved: Callable[[str], Path]) -> None:
+    """As with models whose attention is compressed: their memories would be cut into wrong heads."""
+    model: Any = LanguageModel.load(str(saved("llama")))
+    made = replace(model.checkpoint)
+    made.__dict__["form"] = replace(made.form, head_size=8)
+    with pytest.raises(InvalidArgument, match="2 KV heads of 8; use another model"):
+        _check_writing(made)
 
 
 def test_dropout_of_attention_is_refused_in_training(saved: Callable[[str], Path]) -> None:
