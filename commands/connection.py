@@ -1,6 +1,5 @@
 """Finds what a command talks to: the server it is told, the one that runs on the directory, or the directory itself."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ..client import Client
 from ..settings import Settings
 from ..store.errors import DirectoryInUse, FailedPrecondition, Unavailable
+from ..store.lock_file import server_address
 from .options import Target
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Memory: TypeAlias = "Client | Embedded"
 def connected(target: Target) -> Iterator["Client | Embedded"]:
     """The memory that the command works on, closed at the end."""
     settings = target.settings
-    address = settings.server or _published(settings)
+    address = settings.server or server_address(settings.data)
     if address is not None and (settings.server or _answers(address, settings)):
         with _client(address, settings) as client:
             yield client
@@ -67,15 +67,6 @@ def limit_threads(threads: int) -> None:
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def _published(settings: Settings) -> str | None:
-    """The address in `server.json`; it may be a crashed server's."""
-    try:
-        address = json.loads((settings.data / "server.json").read_bytes())["address"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return address if isinstance(address, str) else None
 
 
 def _answers(address: str, settings: Settings) -> bool:

@@ -32,26 +32,49 @@ class DirectoryLock:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise _in_use(directory) from None
             raise
+        self._published: int | None = None
         # Whoever wrote this is gone, since the lock was free.
         remove_file(self._server)
 
     def publish(self, address: str) -> None:
-        """Tell later openers that this directory is served at `address` ("host:port")."""
+        """Tell others that this directory is served at `address` ("host:port"), as long as this process lives."""
         server = {"address": address, "pid": os.getpid(), "started_at": time.time()}
         write_file(self._server, json.dumps(server).encode())
+        self._let_go()
+        with disk_errors(f"locking {self._server}"):
+            self._published = os.open(self._server, os.O_RDWR | os.O_CLOEXEC)
+            fcntl.flock(self._published, fcntl.LOCK_EX)
 
     def release(self) -> None:
         remove_file(self._server)
+        self._let_go()
         os.close(self._descriptor)
+
+    def _let_go(self) -> None:
+        if self._published is not None:
+            os.close(self._published)
+            self._published = None
 
 
 def server_address(directory: Path) -> str | None:
-    """Return where the directory's opener says it serves, None when it does not say."""
+    """Return where the directory is served; None when it is not, though a killed server may have left its address."""
     try:
-        address = json.loads((directory / _SERVER).read_bytes())["address"]
-        return str(address)
+        with open(directory / _SERVER, "rb") as file:
+            if not _is_locked(file.fileno()):
+                return None
+            return str(json.loads(file.read())["address"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _is_locked(descriptor: int) -> bool:
+    # Shared, so that two who look at the same time do not take each other for the server.
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
 
 
 def _in_use(directory: Path) -> DirectoryInUse:

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from memory3.store.errors import (
     Unavailable,
     UnsupportedFormat,
 )
+from memory3.store.lock_file import server_address
 from memory3.store.types import CollectionInfo
 
 from .builders import DIMENSION, EMBEDDER, KEY_VALUES, RECORDS, collection_at, copy_of, embedded, recalled
@@ -178,6 +180,33 @@ def test_what_a_killed_server_left_is_ignored(tmp_path: Path) -> None:
     with DataDirectory.open(tmp_path):
         assert not (tmp_path / "server.json").exists()
         assert python(OPEN_ELSEWHERE, tmp_path).startswith("None ")
+
+
+def test_a_server_file_counts_only_while_its_writer_lives(tmp_path: Path) -> None:
+    """A killed server left its address, which was believed although another directory's server answers there now;
+    also by an opener that found the directory in use by a process which had just locked it and served nothing."""
+    python(SERVE_AND_DIE, tmp_path)
+    left = (tmp_path / "server.json").read_bytes()
+    assert server_address(tmp_path) is None
+    with DataDirectory.open(tmp_path) as directory:
+        (tmp_path / "server.json").write_bytes(left)
+        with pytest.raises(DirectoryInUse) as caught:
+            DataDirectory.open(tmp_path)
+        assert caught.value.address is None
+        for address in ("localhost:7000", "localhost:7001"):
+            directory.publish(address)
+            assert server_address(tmp_path) == address
+    assert server_address(tmp_path) is None
+
+
+def test_looking_for_a_server_keeps_nobody_out(tmp_path: Path) -> None:
+    python(SERVE_AND_DIE, tmp_path)
+    with open(tmp_path / "server.json", "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert server_address(tmp_path) is None
+        with DataDirectory.open(tmp_path) as directory:
+            directory.publish("localhost:7000")
+            assert server_address(tmp_path) == "localhost:7000"
 
 
 def test_a_damaged_server_file_does_not_hide_that_the_directory_is_in_use(tmp_path: Path) -> None:
