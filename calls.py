@@ -82,6 +82,21 @@ def keys_of(keys: str | Iterable[str]) -> list[str]:
     return found
 
 
+def stops_of(stop: str | Iterable[str]) -> tuple[str, ...]:
+    """The stop strings of one generation; one text is one of them.
+
+    Raises:
+        InvalidArgument: one is empty, which would end every answer before it begins, or they are something else.
+    """
+    found = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Iterable) else (stop,)
+    for one in found:
+        if not isinstance(one, str):
+            raise InvalidArgument(f"a stop string must be text, got {one!r:.100}")
+        if not one:
+            raise InvalidArgument("a stop string is empty and would end every answer at once; leave it out")
+    return found
+
+
 def _float32(vector: npt.ArrayLike) -> npt.NDArray[np.float32]:
     try:
         return np.asarray(vector, dtype=np.float32)

@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar, overload
 from google.protobuf.message import Message
 
 from .answers import AnswerStream, GenerationEvent
-from .calls import DEFAULT_COLLECTION, Progress, Queries, Query, documents_of, keys_of
+from .calls import DEFAULT_COLLECTION, Progress, Queries, Query, documents_of, keys_of, stops_of
 from .protos.memory3.v1 import generation_service_pb2 as generation_pb
 from .protos.memory3.v1 import memory_service_pb2 as pb
 from .protos.memory3.v1 import types_pb2
@@ -145,7 +145,7 @@ class Client:
             temperature=temperature,
             top_p=top_p,
             seed=seed,
-            stop=stop,
+            stop=stops_of(stop),
         )
         return self._generate(request)
 
@@ -171,7 +171,7 @@ class Client:
             temperature=temperature,
             top_p=top_p,
             seed=seed,
-            stop=stop,
+            stop=stops_of(stop),
         )
         return self._generate(request)
 

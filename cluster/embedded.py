@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self, overload
 
 from ..answers import AnswerStream
-from ..calls import DEFAULT_COLLECTION, Progress, Queries, Query, documents_of, keys_of
+from ..calls import DEFAULT_COLLECTION, Progress, Queries, Query, documents_of, keys_of, stops_of
 from ..model.source import GenerationOptions
 from ..store.collection import Collection
 from ..store.directory import DataDirectory
@@ -253,5 +253,4 @@ def _options(
         raise InvalidArgument(f"memories is {memories}; a chunk reads 0 to 64")
     if not 0 <= temperature <= 100 or not 0 < top_p <= 1:
         raise InvalidArgument(f"temperature {temperature} must be 0 to 100, and top_p {top_p} over 0 and at most 1")
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    return GenerationOptions(max_tokens, memories, temperature, top_p, seed, stops)
+    return GenerationOptions(max_tokens, memories, temperature, top_p, seed, stops_of(stop))

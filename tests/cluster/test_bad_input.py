@@ -14,6 +14,7 @@ import pytest
 from memory3.client import Client
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server, ServerLimits
+from memory3.protos.memory3.v1 import generation_service_pb2 as generation_pb
 from memory3.protos.memory3.v1 import memory_service_pb2 as pb
 from memory3.protos.memory3.v1 import types_pb2
 from memory3.store.errors import (
@@ -181,6 +182,20 @@ def test_bad_options_of_a_generation(client: Client, collection: str) -> None:
     for options in ({"max_tokens": 0}, {"memories": 65}, {"temperature": -1.0}, {"top_p": 0.0}, {"seed": -1}):
         with pytest.raises(InvalidArgument):
             client.ask("q", collection=collection, **options).result()
+
+
+def test_an_empty_stop_string(server: Server, client: Client, memory: Embedded, collection: str) -> None:
+    """Every text holds the empty one: with it each answer once ended at once, empty and as if all were well."""
+    for end in (client, memory):
+        for stop in ("", ["a", ""]):
+            with pytest.raises(InvalidArgument, match="stop string is empty"):
+                end.ask("q", collection=collection, stop=stop)
+    request = generation_pb.GenerateRequest(collection=collection, question="q", stop=["a", ""])
+    with grpc.insecure_channel(server.address) as channel:
+        generate: Any = channel.unary_stream("/memory3.v1.GenerationService/Generate")
+        with pytest.raises(grpc.RpcError) as caught:
+            list(generate(request.SerializeToString(), timeout=30))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT and "stop string is empty" in str(caught.value)
 
 
 def test_key_values_of_another_length_or_fingerprint(client: Client, memory: Embedded, collection: str) -> None:

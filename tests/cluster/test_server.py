@@ -78,6 +78,21 @@ def test_an_answer_streams_its_events_in_order(client: Client, collection: str) 
     assert without.memories == ()
 
 
+def test_one_text_is_one_stop_string(client: Client, memory: Embedded, collection: str) -> None:
+    """Over gRPC a text once became as many stop strings as it has letters, in process it was one."""
+
+    def made(of: Client | Embedded, stop: str | list[str]) -> str:
+        return (
+            of.generate("Mira", collection=collection, max_tokens=40, temperature=1.0, seed=1, stop=stop).result().text
+        )
+
+    whole = made(client, [])
+    stop = whole[-4:-1]
+    expected = whole[: whole.index(stop)].strip()
+    assert made(client, stop) == made(memory, stop) == made(client, [stop]) == expected
+    assert len(made(client, list(stop))) < len(expected)
+
+
 def test_what_is_written_is_read_at_once_and_what_is_deleted_never_again(client: Client, collection: str) -> None:
     client.upsert([BEES, FERRY], collection=collection)
     client.upsert(Document("bees", "Mira Sandoval sold her bees and keeps geese now."), collection=collection)
