@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from ..store.errors import ResourceExhausted
+from ..store.errors import InvalidArgument
 from .attention import LayerMemories
 from .loading import context_limit
 from .writer import causal_mask
@@ -26,19 +26,28 @@ class Context:
         """Leave out positions: those in which all references lie (paper: parallel positions)."""
         self._position += positions
 
-    @torch.inference_mode()
-    def extend(self, tokens: Sequence[int], memories: Mapping[int, LayerMemories] | None = None) -> Tensor:
-        """Add tokens and return the logits (vocabulary,) of the one that follows the last.
+    @property
+    def room(self) -> int:
+        """How many more tokens the model's window takes."""
+        return self._limit - self._position
+
+    def check_prompt(self, tokens: int) -> None:
+        """Refuse a prompt before any of it is read.
 
         Raises:
-            ResourceExhausted: the sequence would outgrow the model's window.
+            InvalidArgument: the window has no room for so many tokens; to try again would not help.
         """
-        end = self._position + len(tokens)
-        if end > self._limit:
-            raise ResourceExhausted(
-                f"the sequence needs {end} positions, this model has {self._limit}; "
-                "ask with a shorter prompt or for fewer tokens"
+        if tokens > self.room:
+            raise InvalidArgument(
+                f"the prompt needs {self._position + tokens} positions, this model has {self._limit}; "
+                "give a shorter one, or take a model with a larger window"
             )
+
+    @torch.inference_mode()
+    def extend(self, tokens: Sequence[int], memories: Mapping[int, LayerMemories] | None = None) -> Tensor:
+        """Add tokens, for which there must be `room`, and return the logits (vocabulary,) of what follows the last."""
+        assert len(tokens) <= self.room
+        end = self._position + len(tokens)
         device = self._model.device
         logits: Tensor = self._model(
             input_ids=torch.tensor([list(tokens)], device=device),

@@ -46,6 +46,9 @@ class Reading:
         Args:
             prompt: tokens of the context, without `<s>`.
             query: what to recall for a prompt of one chunk; None recalls for the chunk's own text.
+
+        Raises:
+            InvalidArgument: the prompt is empty, or too long for the model's window.
         """
         started = time.perf_counter()
         if not prompt:
@@ -61,6 +64,7 @@ class Reading:
     def _prompt(self, tokens: Sequence[int], query: str | None) -> Generator[GenerationEvent, None, Tensor]:
         """Read the prompt chunk by chunk; returns the logits behind it."""
         assert tokens
+        self._context.check_prompt(len(tokens))
         for start in range(0, len(tokens), CHUNK_TOKENS):
             chunk = tokens[start : start + CHUNK_TOKENS]
             whole = query if query is not None and len(tokens) <= CHUNK_TOKENS else self._checkpoint.text(chunk)
@@ -85,7 +89,7 @@ class Reading:
             if stream.stopped:
                 reason = "stop"
                 break
-            if len(tokens) == self._options.max_tokens:
+            if len(tokens) == self._options.max_tokens or not self._context.room:
                 break
             if len(tokens) % CHUNK_TOKENS == 0:
                 yield from self._recall(self._checkpoint.text(tokens[-CHUNK_TOKENS:]))

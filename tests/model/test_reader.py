@@ -17,7 +17,7 @@ from memory3.model.language_model import LanguageModel
 from memory3.model.layout import REFERENCE_TOKENS, MemoryLayout
 from memory3.model.reader import CHUNK_TOKENS, Reading
 from memory3.model.source import GenerationOptions
-from memory3.store.errors import Corrupted, InvalidArgument, ResourceExhausted
+from memory3.store.errors import Corrupted, InvalidArgument
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
@@ -147,13 +147,17 @@ def run(
     return text.strip(), [event for event in events if isinstance(event, Recalled)], finished
 
 
-@pytest.fixture
-def endless(model: LanguageModel) -> LanguageModel:
-    """A model that no token ends, so that generations are as long as they are asked for."""
+def without_end(model: LanguageModel) -> LanguageModel:
+    """The model, but no token ends it, so that generations are as long as they are asked for."""
     checkpoint = model.checkpoint
     made = type(checkpoint)(checkpoint.name, checkpoint.model, checkpoint.tokenizer, checkpoint.layout)
     made.__dict__["ends"] = frozenset()
     return LanguageModel(made)
+
+
+@pytest.fixture
+def endless(model: LanguageModel) -> LanguageModel:
+    return without_end(model)
 
 
 @pytest.mark.parametrize(
@@ -292,15 +296,31 @@ def test_an_empty_prompt_or_question_is_refused(model: LanguageModel) -> None:
         list(model.ask(" \n", source_of(model), options=options))
 
 
-def test_a_sequence_that_outgrows_the_window_is_refused(load: Load) -> None:
-    """The window of a sliding model counts prefix, references, prompt and answer."""
+def room_of(model: LanguageModel) -> int:
+    """Tokens of the longest prompt: the window of a sliding model counts prefix, references, `<s>` and prompt."""
+    return 512 - len(model.checkpoint.prefix) - REFERENCE_TOKENS - 1
+
+
+def test_a_prompt_that_outgrows_the_window_is_refused_unread(load: Load) -> None:
+    """Once it was read and recalled for until the window was full, and then the caller was told to try again."""
     model = load("mistral-window", MemoryLayout((0,), stored="float32"))
-    source = source_of(model)
-    room = 512 - len(model.checkpoint.prefix) - REFERENCE_TOKENS - 1
-    with pytest.raises(ResourceExhausted, match="513 positions, this model has 512"):
-        list(model.generate(prompt_of(model, room + 1), source, options=GenerationOptions(max_tokens=1)))
-    events = list(model.generate(prompt_of(model, room), source, options=GenerationOptions(max_tokens=1)))
-    assert isinstance(events[-1], Finished)
+    source, options = source_of(model), GenerationOptions(max_tokens=1)
+    room = room_of(model)
+    with pytest.raises(InvalidArgument, match="513 positions, this model has 512; give a shorter one"):
+        list(model.generate(prompt_of(model, room + 1), source, options=options))
+    assert source.queries == []
+    assert run(model, prompt_of(model, room), source, options)[2].tokens <= 1
+
+
+@pytest.mark.parametrize("left", [0, 1, 40])
+def test_an_answer_that_fills_the_window_ends_there(left: int, load: Load) -> None:
+    """Once it ended in an error, and the answer made so far was lost."""
+    model = without_end(load("mistral-window", MemoryLayout((0,), stored="float32")))
+    prompt = prompt_of(model, room_of(model) - left)
+    text, _, finished = run(model, prompt, source_of(model), GenerationOptions(max_tokens=500))
+    # The last token is made from a full window and need not be read.
+    assert (finished.reason, finished.tokens) == ("length", left + 1)
+    assert text == run(model, prompt, source_of(model), GenerationOptions(max_tokens=left + 1))[0]
 
 
 def test_the_end_of_a_sequence_ends_the_answer(model: LanguageModel) -> None:
