@@ -6,12 +6,13 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import limits
-from .environment import DATA_FILE, Environment, Transaction, WriteTransaction, closed_on_failure
+from .environment import DATA_FILE, Environment, Table, Transaction, WriteTransaction, closed_on_failure
 from .errors import Corrupted
 from .format import (
     DELETED,
@@ -134,12 +135,12 @@ class Records:
         return len(forgotten)
 
     def is_whole(self, txn: Transaction, key: bytes, record: DocumentRecord) -> bool:
-        """Say whether nothing of a document is known to be damaged."""
-        if not self.quarantine.count(txn):
-            return True
-        places = [("documents", key)]
-        places += [(table, encode_seq(seq)) for seq in record.seqs for table in ("memories", "vectors")]
-        return not any(self.quarantine.holds(txn, *place) for place in places)
+        """Say whether all of a document reads as it was written, and nothing of it is in quarantine."""
+        if self.quarantine.holds(txn, self.documents.name, key):
+            return False
+        return all(
+            self._reads(txn, table, encode_seq(seq)) for seq in record.seqs for table in (self.memories, self.vectors)
+        )
 
     def texts(self, txn: Transaction, key: str, record: DocumentRecord) -> list[str]:
         """Return the texts of a document's memories, in order.
@@ -219,6 +220,12 @@ class Records:
             self.changes.delete(txn, encode_seq(seq))
             self.quarantine.clear(txn, self.changes.name, encode_seq(seq))
         self.numbers.put(txn, _CHANGES_FROM, max(first, up_to + 1))
+
+    def _reads(self, txn: Transaction, table: Table[Any], key: bytes) -> bool:
+        try:
+            return table.get(txn, key) is not None and not self.quarantine.holds(txn, table.name, key)
+        except Damaged:
+            return False
 
     def _forget(self, txn: WriteTransaction, key: bytes) -> range:
         seqs = self._seqs_of(txn, key)

@@ -66,6 +66,17 @@ def test_a_damaged_memory_is_named_and_not_served(data: Path) -> None:
         assert recalled(collection, "two", 1) == ["two"]
 
 
+@pytest.mark.parametrize("table", ["memories", "vectors"])
+def test_damage_that_nobody_met_is_mended_by_the_same_document(data: Path, table: str) -> None:
+    """Only marked damage kept a document from counting as unchanged, so what nobody had read yet was left damaged."""
+    damage_value(data / RECORDS, table, seq_key(2))
+    with collection_at(data) as collection:
+        assert collection.unchanged([one.document for one in DOCUMENTS]) == {"b", "c"}
+        assert [result.changed for result in collection.upsert(DOCUMENTS)] == [True, False, False]
+        assert_mended(collection)
+        assert recalled(collection, "two", 1) == ["two"]
+
+
 def test_a_damaged_memory_can_be_deleted(data: Path) -> None:
     damage_value(data / RECORDS, "memories", seq_key(2))
     with collection_at(data) as collection:
