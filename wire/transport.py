@@ -1,6 +1,8 @@
 """Calls over one gRPC channel: names to methods, deadlines, and failures as our own errors."""
 
+import re
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from typing import Any
 
 import grpc
@@ -8,6 +10,9 @@ import grpc
 from ..store.errors import InvalidArgument, Unavailable
 from .methods import GENERATION_SERVICE, MEMORY_SERVICE, Method, methods_of
 from .status import error_of
+
+_SCHEME = re.compile(r"^(dns:(//[^/]*/)?|ipv[46]:)")
+"""What gRPC lets stand before host and port."""
 
 
 class Transport:
@@ -18,9 +23,7 @@ class Transport:
             raise InvalidArgument("the server's address is empty; give host:port")
         self.address = address
         self.timeout_s = timeout_s
-        # The server alone judges what is too large to send: its limit counts, and its answer says so.
-        sizes = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", message_bytes_max)]
-        self._channel = grpc.insecure_channel(address, options=sizes)
+        self._channel = grpc.insecure_channel(address, options=_options(address, message_bytes_max))
         methods = [*methods_of(MEMORY_SERVICE), *methods_of(GENERATION_SERVICE)]
         self._methods = {method.name: self._bind(method) for method in methods}
         self._closed = False
@@ -73,3 +76,28 @@ class Responses(Iterator[Any]):
 
     def close(self) -> None:
         self._call.cancel()
+
+
+def _options(address: str, message_bytes_max: int) -> list[tuple[str, int]]:
+    # The server alone judges what is too large to send: its limit counts, and its answer says so.
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", message_bytes_max)]
+    if is_here(address):
+        # gRPC sends even calls to 127.0.0.1 through `http_proxy`, and to a proxy that is another machine.
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
+
+
+def is_here(address: str) -> bool:
+    """Whether an address is of this machine alone; 0.0.0.0, which a server may publish, leads here too."""
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = _SCHEME.sub("", address).lower()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        parsed = ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return parsed.is_loopback or parsed.is_unspecified
