@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from . import limits
@@ -166,9 +167,10 @@ class KeyValues:
         self.applied = applied
 
     def sweep(self, is_live: Callable[[int], bool], applied: int) -> None:
-        """Remove the key-values of every memory that is not live, as of seq `applied`."""
+        """Remove the key-values, and their marks, of every memory that is not live, as of seq `applied`."""
         with self.environment.reading() as txn:
-            dead = [key for key in self.values.keys(txn) if not is_live(decode_value_key(key)[1])]
+            keys = chain(self.values.keys(txn), self.quarantine.keys(txn, self.values.name))
+            dead = [key for key in keys if not is_live(decode_value_key(key)[1])]
         if dead:
             self._remove(dead, applied)
         self.applied = applied
@@ -186,14 +188,17 @@ class KeyValues:
     def expel(self, damages: Iterable[Damaged]) -> None:
         """Remove key-values that are damaged still, and mark them: they read as cold and can be written again."""
         with self.environment.writing() as txn:
-            for damage in damages:
-                try:
-                    self.values.get(txn, damage.key)
-                except Damaged:
-                    self.quarantine.mark(txn, damage)
-                    # The fingerprint keeps its number although nothing may be left under it: the mark is under that
-                    # number, and has to be found when the value is written again.
-                    self._delete(txn, [damage.key], keep_empty=True)
+            damaged = [damage for damage in damages if self._is_damaged(txn, damage.key)]
+            for damage in damaged:
+                self.quarantine.mark(txn, damage)
+            self._delete(txn, [damage.key for damage in damaged])
+
+    def _is_damaged(self, txn: Transaction, key: bytes) -> bool:
+        try:
+            self.values.get(txn, key)
+        except Damaged:
+            return True
+        return False
 
     def _last_keys(self, txn: Transaction) -> Iterator[bytes]:
         for _, record in self.by_fingerprint(txn):
@@ -203,19 +208,23 @@ class KeyValues:
 
     def _remove(self, keys: Sequence[bytes], applied: int) -> None:
         with self.environment.writing() as txn:
-            self._delete(txn, keys)
             for key in keys:
                 self.quarantine.clear(txn, self.values.name, key)
+            self._delete(txn, keys)
             self.numbers.put(txn, _APPLIED, applied)
 
-    def _delete(self, txn: WriteTransaction, keys: Sequence[bytes], keep_empty: bool = False) -> None:
+    def _delete(self, txn: WriteTransaction, keys: Sequence[bytes]) -> None:
         removed = Counter(decode_value_key(key)[0] for key in keys if self.values.delete(txn, key))
         for fingerprint, record in list(self.by_fingerprint(txn)):
             left = replace(record, count=record.count - removed[record.number])
-            if not left.count and not keep_empty:
+            # Marks are under the fingerprint's number, and have to be found when a value is written again or forgotten.
+            if not left.count and not self._has_marks(txn, record.number):
                 self.fingerprints.delete(txn, fingerprint.encode())
             elif left != record:
                 self.fingerprints.put(txn, fingerprint.encode(), left)
+
+    def _has_marks(self, txn: Transaction, number: int) -> bool:
+        return any(decode_value_key(key)[0] == number for key in self.quarantine.keys(txn, self.values.name))
 
     def _new_fingerprint(self, txn: WriteTransaction, value_bytes: int) -> FingerprintRecord:
         if self.fingerprints.count(txn) >= limits.FINGERPRINTS_MAX:

@@ -34,6 +34,12 @@ class Quarantine:
     def count(self, txn: Transaction) -> int:
         return self._marks.count(txn)
 
+    def keys(self, txn: Transaction, table: str) -> Iterator[bytes]:
+        """Yield the keys of a table's marked values."""
+        for mark_key, mark in self._marks.items(txn):
+            if mark_key.startswith(_mark_prefix(table)) and not isinstance(mark, Damaged):
+                yield mark.key
+
     def describe(self, txn: Transaction) -> Iterator[str]:
         """Yield a sentence for each mark."""
         for mark_key, mark in self._marks.items(txn):
@@ -44,6 +50,10 @@ class Quarantine:
                 yield f"{describe(table, mark.key)} is quarantined: {mark.reason}"
 
 
+def _mark_prefix(table: str) -> bytes:
+    return table.encode() + b"\0"
+
+
 def _mark_key(table: str, key: bytes) -> bytes:
     # The key itself may be as long as LMDB allows, so its hash stands in; the mark holds it whole.
-    return table.encode() + b"\0" + xxhash.xxh3_128_digest(key)
+    return _mark_prefix(table) + xxhash.xxh3_128_digest(key)

@@ -1,8 +1,10 @@
 """Damaged values are named, counted, never served, and mended by writing them again."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.errors import Corrupted, UnsupportedFormat
 from memory3.store.seal import Damaged, seal
@@ -13,6 +15,7 @@ from .builders import (
     RECORDS,
     SNAPSHOT,
     collection_at,
+    copy_of,
     damage_value,
     embedded,
     put_raw,
@@ -194,6 +197,47 @@ def test_the_mark_of_damaged_key_values_goes_with_their_memory(data: Path) -> No
         with pytest.raises(Corrupted):
             collection.fetch_key_values("model", [2])
         collection.delete(["a"])
+        assert_mended(collection)
+
+
+@pytest.mark.parametrize("last_of", ["model", "another"])
+@pytest.mark.parametrize("mended_by", ["writing", "deleting"])
+def test_the_mark_of_damaged_key_values_outlives_the_last_value_and_no_longer(
+    tmp_path: Path, last_of: str, mended_by: str
+) -> None:
+    """With the last value a fingerprint went, though one of its values had been expelled and marked: the model then
+    wrote that one under a new number, and `check` reported the mark under the old number for ever."""
+    with collection_at(tmp_path) as collection:
+        collection.upsert(DOCUMENTS)
+        collection.put_key_values("model", [(2, b"damaged")])
+        collection.put_key_values(last_of, [(3, b"whole  ")])
+    damage_value(tmp_path / KEY_VALUES, "values", value_key(1, 2))
+    with collection_at(tmp_path) as collection:
+        with pytest.raises(Corrupted):
+            collection.fetch_key_values("model", [2])
+        collection.delete(["b"])
+        assert_reported(collection, "seq 2 in values of fingerprint 1")
+        if mended_by == "writing":
+            assert collection.put_key_values("model", [(2, b"mended ")]) == [True]
+        else:
+            collection.delete(["a"])
+        assert_mended(collection)
+
+
+def test_the_mark_of_damaged_key_values_goes_when_they_are_swept(
+    data: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Key-values from an older copy, behind the log, are swept by what is live; the sweep passed over marks."""
+    damage_value(data / KEY_VALUES, "values", value_key(1, 2))
+    with collection_at(data) as collection, pytest.raises(Corrupted):
+        collection.fetch_key_values("model", [2])
+    aside = copy_of(data / KEY_VALUES, tmp_path_factory.mktemp("aside") / "kv")
+    monkeypatch.setattr(limits, "CHANGES_KEPT", 0)
+    with collection_at(data) as collection:
+        collection.delete(["a"])
+    shutil.rmtree(data / KEY_VALUES)
+    copy_of(aside, data / KEY_VALUES)
+    with collection_at(data) as collection:
         assert_mended(collection)
 
 
