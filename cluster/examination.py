@@ -1,7 +1,7 @@
 """Sits an exam with the whole service: real store, retriever and generation; `memory3 eval` prints the result."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,25 +43,31 @@ def examine(
 
     Args:
         memories: recalled for each question.
-        progress: told of (questions answered, questions to answer).
+        progress: told of steps done and to do: documents stored and written, questions recalled for and answered.
     """
     with (
         tempfile.TemporaryDirectory(prefix="memory3-eval-") as folder,
         Embedded(Path(folder), model=model, device=device) as memory,
     ):
         documents = [Document(key, text) for key, text in exam.documents.items()]
+        steps = _Steps(progress, 2 * len(documents) + (1 + len(ways)) * len(exam.questions))
         for start in range(0, len(documents), _UPSERT_DOCUMENTS):
-            memory.upsert(documents[start : start + _UPSERT_DOCUMENTS])
-        memory.write()
-        hits = [memory.recall(question.text, memories) if memories else [] for question in exam.questions]
+            batch = documents[start : start + _UPSERT_DOCUMENTS]
+            memory.upsert(batch)
+            memory.write([document.key for document in batch])
+            steps.add(2 * len(batch))
+        hits = []
+        for question in exam.questions:
+            hits.append(memory.recall(question.text, memories) if memories else [])
+            steps.add(1)
         found = [
             any(hit.key == question.key for hit in recalled)
             for question, recalled in zip(exam.questions, hits, strict=True)
             if question.answers
         ]
         scores, seconds = {}, {}
-        for number, way in enumerate(ways):
-            answers, spent = _answer(memory, exam, hits, way, memories, _part(progress, number, len(ways)))
+        for way in ways:
+            answers, spent = _answer(memory, exam, hits, way, memories, steps)
             scores[way], seconds[way] = score(exam.questions, answers), spent / len(exam.questions)
         return Result(
             exam,
@@ -74,11 +80,11 @@ def examine(
 
 
 def _answer(
-    memory: Embedded, exam: Exam, hits: Sequence[Sequence[Hit]], way: str, memories: int, progress: Progress
+    memory: Embedded, exam: Exam, hits: Sequence[Sequence[Hit]], way: str, memories: int, steps: "_Steps"
 ) -> tuple[list[str], float]:
     """All answers of one way, and the seconds that generation took."""
     answers, seconds = [], 0.0
-    for number, (question, recalled) in enumerate(zip(exam.questions, hits, strict=True)):
+    for question, recalled in zip(exam.questions, hits, strict=True):
         if way == "text":
             options = GenerationOptions(max_tokens=ANSWER_TOKENS)
             texts = [hit.text for hit in recalled]
@@ -88,10 +94,16 @@ def _answer(
         answer = stream.result()
         answers.append(answer.text)
         seconds += answer.seconds["total"]
-        progress(number + 1, len(exam.questions))
+        steps.add(1)
     return answers, seconds
 
 
-def _part(progress: Progress, number: int, parts: int) -> Callable[[int, int], None]:
-    """The progress of one of several equal parts, told as progress of the whole."""
-    return lambda done, total: progress(number * total + done, parts * total)
+class _Steps:
+    """Counts steps for a `Progress`."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def add(self, count: int) -> None:
+        self._done += count
+        self._progress(self._done, self._total)

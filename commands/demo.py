@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -95,7 +95,8 @@ class Demo:
             "model has seen these texts before, and no weight of the model changes now."
         )
         started = time.monotonic()
-        results = self._client.upsert(documents)
+        with self._working("adding"):
+            results = self._client.upsert(documents)
         self._seconds["add"] = time.monotonic() - started
         memories = sum(result.memories for result in results)
         self._say(f"{memories} memories, on disk and searchable after {self._seconds['add']:.1f} s.")
@@ -138,7 +139,7 @@ class Demo:
         return self._ask([(question, UNKNOWN) for question in self._plan["unknown"]])
 
     def _ask(self, questions: list[tuple[str, str]]) -> list[Asked]:
-        with self._console.status("asking") if self._console.is_terminal else nullcontext():
+        with self._working("asking"):
             asked = list(self._each(questions))
         self._console.print(table_of_asked(asked))
         return asked
@@ -147,6 +148,9 @@ class Demo:
         for asked in ask_all(self._client, questions):
             self._seconds.setdefault("first_answer", time.monotonic() - self._started)
             yield asked
+
+    def _working(self, what: str) -> AbstractContextManager[object]:
+        return self._console.status(what) if self._console.is_terminal else nullcontext()
 
     def _head(self, number: int, text: str) -> None:
         self._console.print(f"\n[bold]{number}. {escape(text)}[/bold]")

@@ -42,7 +42,8 @@ def evaluate(
         measured.append(result)
         if not json:
             results.print(_table(result))
-            results.print(_kinds(result))
+            if result.scores["memory"].by_kind:
+                results.print(_kinds(result))
     if json:
         print_json([_fields(result) for result in measured])
 

@@ -8,7 +8,7 @@ import typer
 from ..store.types import CollectionStats
 from .connection import connected
 from .options import CollectionName, Data, Json, ServerAddress, Target
-from .output import bytes_of, plain, print_json, results, table_of_fields
+from .output import bytes_of, plain, print_json, results, table_of_fields, working
 
 
 def stats(
@@ -48,7 +48,8 @@ def check(
 ) -> None:
     """Verify that records, keys, vectors, index and key-values agree. The exit code is 1 when they do not."""
     target = Target.of(data, server, collection)
-    with connected(target) as memory:
+    what = "reading every stored value" if full else "comparing records, vectors, index and key-values"
+    with connected(target) as memory, working(what):
         report = memory.check(full=full, collection=target.collection)
     if json:
         print_json({"ok": report.ok} | asdict(report))

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from .connection import limit_threads
-from .output import results
+from .options import Json
+from .output import notes, print_json, results
 
 
 def train(
@@ -38,8 +39,12 @@ def train(
         int, typer.Option(min=1, max=64, help="CPU processes that share each step.", show_default="the processors")
     ] = os.cpu_count() or 1,
     device: Annotated[str, typer.Option(help="cpu, or cuda for one GPU.")] = "cpu",
+    json: Json = False,
 ) -> None:
-    """Train a model, or go on from the checkpoint in `--out`; a kill loses at most two minutes."""
+    """Train a model, or go on from the checkpoint in `--out`. Ctrl-C loses nothing, a kill at most two minutes.
+
+    How far it is and how well it answers is told every 50 steps, and kept in log.jsonl in `--out`.
+    """
     limit_threads(1)
     from ..model.training.command import train as run
     from ..model.training.recipes import RECIPES
@@ -47,5 +52,12 @@ def train(
     if preset not in RECIPES:
         raise typer.BadParameter(f"there is no recipe {preset!r}; choose one of {', '.join(RECIPES)}")
 
-    run(preset, out, text, minutes, 1 if device != "cpu" else processes, device, start, first_stage)
-    results.print(f"the model is in {out / 'model'}; try it: memory3 eval --model {out / 'model'}")
+    stopped_by = run(preset, out, text, minutes, 1 if device != "cpu" else processes, device, start, first_stage)
+    if json:
+        print_json({"finished": stopped_by == 0, "model": str(out / "model"), "log": str(out / "log.jsonl")})
+    elif stopped_by:
+        notes.print("stopped; the same command goes on from here")
+    else:
+        results.print(f"the model is in {out / 'model'}; try it: memory3 eval --model {out / 'model'}")
+    if stopped_by:
+        raise typer.Exit(128 + stopped_by)

@@ -16,6 +16,7 @@ import typer.main
 from memory3.cli import app
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
+from memory3.model.loading import TINY
 from memory3.store.types import Document
 
 COMMAND = [sys.executable, "-m", "memory3.cli"]
@@ -64,12 +65,12 @@ def serving(data: Path, model: str) -> Iterator[tuple[subprocess.Popen[str], str
 
 
 def test_every_command_and_option_is_explained() -> None:
-    wanted = {"serve", "add", "search", "ask", "get", "delete", "list", "stats", "check", "demo"}
+    wanted = {"serve", "add", "search", "ask", "get", "delete", "list", "stats", "check", "demo", "train", "eval"}
     assert wanted <= COMMANDS.commands.keys()
     for name, command in COMMANDS.commands.items():
         assert command.help, name
         options = {parameter.name: parameter for parameter in command.params}
-        assert "json" in options or name == "train", name  # training prints its log as it goes
+        assert "json" in options, name
         unexplained = [parameter.name for parameter in command.params if not getattr(parameter, "help", None)]
         assert not unexplained, name
 
@@ -244,6 +245,45 @@ def test_control_characters_do_not_reach_the_terminal(on: list[str]) -> None:
 
 def test_version() -> None:
     assert run("--version").stdout.startswith("memory3 ")
+
+
+EXAM = {
+    "documents": [{"key": "bees", "text": BEES}, {"key": "ferry", "text": "The ferry leaves at nine."}],
+    "questions": [{"question": "Who keeps bees?", "answers": ["Mira Sandoval"], "key": "bees"}],
+    "unanswerable": ["Who repairs clocks?"],
+}
+
+
+def test_eval_tells_what_each_way_of_answering_gets_right(tmp_path: Path, random_model: str) -> None:
+    exam = tmp_path / "bees.json"
+    exam.write_text(json.dumps(EXAM))
+    (result,) = run_json("eval", exam, "--model", random_model, "--memories", 2)
+    assert (result["exam"], result["documents"], result["questions"], result["recall"]) == ("bees", 2, 2, 1.0)
+    assert sorted(result["ways"]) == ["memory", "none", "text"]
+    for way in result["ways"].values():
+        assert 0 <= way["exact_match"] <= 1 and 0 <= way["right_refusals"] <= 1 and way["seconds"] > 0
+    table = run("eval", exam, "--model", random_model).stdout
+    assert "1.000" in table and "the same texts in the context" in table and "kind" not in table
+    (tmp_path / "no.json").write_text("{}")
+    assert "needs documents" in run("eval", tmp_path / "no.json", code=2).stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_training_stopped_in_the_middle_goes_on_where_it_was(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """In every process that shares it: once SIGTERM left the workers training until their time was over."""
+    train = ["train", "--processes", "2", "--start", str(TINY), "--first-stage", "memory", "--json", "--out", str(tmp_path)]
+    process = subprocess.Popen([*COMMAND, *train], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "tokenizer.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(5)  # some steps
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code and "stopped at step" in err and "Traceback" not in err
+    assert json.loads(out)["finished"] is False and (tmp_path / "checkpoint.pt").exists()
+    again = run(*train, "--minutes", "0.01", code=0)
+    assert "resumed at step" in again.stderr and json.loads(again.stdout)["finished"] is True
+    assert (tmp_path / "model" / "model.safetensors").exists()
 
 
 def test_demo_does_the_main_job(tmp_path: Path, random_model: str) -> None:

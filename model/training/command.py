@@ -1,9 +1,13 @@
 """`memory3 train`: run a recipe, in as many processes as there are processors, or on one GPU."""
 
 import logging
-import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import torch
 import torch.distributed as dist
@@ -23,8 +27,10 @@ def train(
     device: str,
     start: Path | None = None,
     first_stage: str | None = None,
-) -> None:
+) -> int:
     """Train a preset's model into `out`, or go on from the checkpoint there.
+
+    SIGINT and SIGTERM stop all processes after the step under way, with a checkpoint.
 
     Args:
         text: folder with `text/*.txt` and `squad/*.json`, natural text to mix in; None trains on worlds alone.
@@ -32,6 +38,9 @@ def train(
         start: folder of a model to go on from, or None for fresh weights.
         first_stage: name of the recipe's stage to begin with; None begins with the first.
         processes: CPU processes that share each step (1 on a GPU).
+
+    Returns:
+        The number of the signal that stopped it, 0 when it ran to its end.
 
     Raises:
         InvalidArgument: the recipe has no such stage.
@@ -46,25 +55,68 @@ def train(
         factor = minutes / sum(stage.minutes for stage in recipe.stages)
         recipe = replace(recipe, stages=tuple(replace(s, minutes=s.minutes * factor) for s in recipe.stages))
     out.mkdir(parents=True, exist_ok=True)
+    arguments = (processes, _free_port(), recipe, out, text, device, start)
     if processes == 1:
-        _work(0, 1, recipe, out, text, device, start)
-    else:
-        spawn(_work, (processes, recipe, out, text, device, start), nprocs=processes)
+        return _work(0, *arguments)
+    context = spawn(_work, arguments, nprocs=processes, join=False)
+    assert context is not None
+    with _stopped_by(lambda: [process.terminate() for process in context.processes]) as stop:
+        while not context.join():
+            pass
+    return stop.number
+
+
+class _Stop:
+    """The signal that came, 0 as long as none did."""
+
+    number = 0
+
+
+@contextmanager
+def _stopped_by(act: Callable[[], object]) -> Iterator[_Stop]:
+    """Call `act` instead of ending when SIGINT or SIGTERM comes."""
+    stop = _Stop()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.number = number
+        act()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def _work(
-    rank: int, processes: int, recipe: Recipe, out: Path, text: Path | None, device: str, start: Path | None
-) -> None:
+    rank: int,
+    processes: int,
+    port: int,
+    recipe: Recipe,
+    out: Path,
+    text: Path | None,
+    device: str,
+    start: Path | None,
+) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if device == "cpu":
         # One thread a process: two OpenMP threads wait for each other whenever anything else runs.
         torch.set_num_threads(1)
     if processes > 1:
-        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", "29517")
-        dist.init_process_group("gloo", rank=rank, world_size=processes)
+        dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
     try:
-        Trainer(recipe, out, text, device, start).run()
+        trainer = Trainer(recipe, out, text, device, start)
+        with _stopped_by(trainer.stop) as stop:
+            trainer.run()
+        return stop.number
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -148,6 +148,7 @@ class Trainer:
         if start is not None:
             self.model.load_state_dict(AutoModelForCausalLM.from_pretrained(start).state_dict())
         self.optimizer = self._new_optimizer(recipe.stages[0])
+        self._stopping = False
         self.step, self.done = 0, {stage.name: 0.0 for stage in recipe.stages}
         self._test = Sampler(self.encoder, World(77, "test"), 77)
         self._load()
@@ -166,11 +167,18 @@ class Trainer:
         return MasterOptimizer(self.model, stage.matrix_rate, stage.other_rate, self.recipe.weight_decay)
 
     def run(self) -> None:
+        """Train what is left of the stages and export the model; `stop` ends it before, with a checkpoint."""
         for stage in self.recipe.stages:
             if self.done[stage.name] < stage.minutes:
                 self._run_stage(stage)
+            if self._stopping:
+                return
         if self.rank == 0:
             self.export()
+
+    def stop(self) -> None:
+        """End the run after the step under way, in every process that shares it; may be called by a signal."""
+        self._stopping = True
 
     def export(self) -> None:
         """Save the model in `out/model` as any Transformers model is saved, its memory layout in the configuration."""
@@ -187,7 +195,12 @@ class Trainer:
         sampler = Sampler(self.encoder, world, self._seed + self.step, self._natural)
         started, before, saved = time.monotonic(), self.done[stage.name], time.monotonic()
         sums: dict[str, float] = defaultdict(float)
-        while (spent := self._shared(before + (time.monotonic() - started) / 60)) < stage.minutes:
+        while (spent := self._agree(before + (time.monotonic() - started) / 60)) < stage.minutes:
+            if self._stopping:
+                self.done[stage.name] = spent
+                self._save()
+                log.info("stopped at step %d, minute %.1f of stage %s", self.step, spent, stage.name)
+                return
             self.model.train()
             name, loss, tokens = self._loss(stage, sampler)
             loss.backward()
@@ -209,13 +222,14 @@ class Trainer:
         self.done[stage.name] = stage.minutes
         self._save()
 
-    def _shared(self, spent: float) -> float:
-        """The mean of all processes' clocks, so that they end a stage at the same step."""
+    def _agree(self, spent: float) -> float:
+        """The mean of all processes' clocks, and whether one was told to stop, so that all end at the same step."""
         if not dist.is_initialized():
             return spent
-        clock = torch.tensor(spent)
-        dist.all_reduce(clock)
-        return float(clock) / dist.get_world_size()
+        shared = torch.tensor([spent, float(self._stopping)], dtype=torch.float64)
+        dist.all_reduce(shared)
+        self._stopping = bool(shared[1] > 0)
+        return float(shared[0]) / dist.get_world_size()
 
     def _loss(self, stage: Stage, sampler: Sampler) -> tuple[str, Tensor, int]:
         """Draw a batch and return its name, loss and number of tokens."""
@@ -278,7 +292,7 @@ class Trainer:
         line["time"] = round(time.time())
         with (self.out / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        log.info("%s", line)
+        log.info("%s, minute %.1f of %.1f: %s", stage.name, spent, stage.minutes, line)
 
     def _save(self) -> None:
         """Write the checkpoint aside and rename it, so that a kill leaves the old one or the new one."""

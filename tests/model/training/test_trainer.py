@@ -95,7 +95,7 @@ def test_its_log_tells_loss_and_exact_match(tokenizer: PreTrainedTokenizerFast, 
 def test_a_run_begins_with_the_stage_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a model to go on from has learnt before is left out."""
     seen: list[Recipe] = []
-    monkeypatch.setattr(command, "_work", lambda rank, processes, recipe, *rest: seen.append(recipe))
+    monkeypatch.setattr(command, "_work", lambda rank, processes, port, recipe, *rest: seen.append(recipe))
     command.train("tiny", tmp_path, None, minutes=10, processes=1, device="cpu", first_stage="memory")
     assert [(stage.name, stage.minutes) for stage in seen[0].stages] == [("memory", 10)]
     with pytest.raises(InvalidArgument, match="no stage 'memories'; its stages are copy, context-1, context-4, memory"):
