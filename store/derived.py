@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import limits
+from .durable import remove_file
 from .environment import Transaction
 from .errors import Corrupted, Memory3Error
 from .index import VectorIndex
@@ -123,6 +124,8 @@ class Derived:
             return None
 
     def _rebuild(self) -> None:
+        # Left there, a saved index of a future that the records have lost would fit again once they give its seqs anew.
+        remove_file(self._snapshot_path)
         damages: list[Damaged] = []
         with self._records.environment.reading() as txn:
             self.index.rebuild(self._records.position(txn), self._batches(txn, damages))

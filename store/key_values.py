@@ -171,8 +171,8 @@ class KeyValues:
         with self.environment.reading() as txn:
             keys = chain(self.values.keys(txn), self.quarantine.keys(txn, self.values.name))
             dead = [key for key in keys if not is_live(decode_value_key(key)[1])]
-        if dead:
-            self._remove(dead, applied)
+        # Also when nothing is dead: `applied` on the disk may be ahead of records restored from an older copy.
+        self._remove(dead, applied)
         self.applied = applied
 
     def last_seq(self) -> int:

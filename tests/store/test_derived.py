@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from memory3.store import derived, limits
 from memory3.store.collection import Collection
-from memory3.store.errors import ResourceExhausted
+from memory3.store.errors import ResourceExhausted, Unavailable
 from memory3.store.index import VectorIndex
 from memory3.store.key_values import KeyValues
 from memory3.store.types import Hit
@@ -236,3 +236,57 @@ def test_nothing_newer_shines_through_records_restored_from_an_older_copy(
         assert collection.fetch_key_values("model", [seq]) == [None]
         assert collection.recall(vector_of("lost")[None], 100)[0][0].text != "lost"
         assert collection.check(full=True).problems == ()
+
+
+def test_a_saved_index_newer_than_restored_records_is_never_taken_up(data: Path, tmp_path: Path) -> None:
+    """The snapshot was passed over while the records were behind it, and stayed: once they had grown past its seq, a
+    crash brought it back, and new texts were found by lost ones' vectors, with a score of 1.0."""
+    shutil.copytree(data / RECORDS, tmp_path / "aside")
+    with collection_at(data) as collection:
+        collection.upsert([embedded("future", "lost")])
+        saved_at = collection.stats().position
+    shutil.rmtree(data / RECORDS)
+    shutil.copytree(tmp_path / "aside", data / RECORDS)
+    with collection_at(data) as collection:
+        assert not (data / SNAPSHOT).exists()
+        collection.upsert([embedded("present", "new"), embedded("more", "more")])
+        assert collection.stats().position > saved_at
+        collection._shard.close(save=False)
+    with collection_at(data) as collection:
+        assert collection.recall(vector_of("lost")[None], 1)[0][0].score < 0.9
+        assert collection.check(full=True).problems == ()
+
+
+def test_a_saved_index_that_cannot_be_removed_keeps_restored_records_shut(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opened nevertheless, they would grow past the snapshot's seq and take it up."""
+
+    def refused(path: Path) -> None:
+        raise Unavailable(f"removing {path}: it is refused")
+
+    shutil.copytree(data / RECORDS, tmp_path / "aside")
+    with collection_at(data) as collection:
+        collection.upsert([embedded("future", "lost")])
+    shutil.rmtree(data / RECORDS)
+    shutil.copytree(tmp_path / "aside", data / RECORDS)
+    monkeypatch.setattr(derived, "remove_file", refused)
+    with pytest.raises(Unavailable, match=r"removing .*index\.snapshot"), collection_at(data):
+        pass
+
+
+def test_key_values_ahead_of_restored_records_are_set_back(data: Path, tmp_path: Path) -> None:
+    """`applied` stayed ahead on the disk when nothing had to be removed. Key-values that a failure and a crash then
+    left behind would not have been removed once the records had caught up with it."""
+    shutil.copytree(data / RECORDS, tmp_path / "aside")
+    with collection_at(data) as collection:
+        collection.upsert([embedded("future", "lost")])
+    shutil.rmtree(data / RECORDS)
+    shutil.copytree(tmp_path / "aside", data / RECORDS)
+    with collection_at(data) as collection:
+        position = collection.stats().position
+        collection._shard.close(save=False)
+    with collection_at(data) as collection:
+        key_values = collection._shard._key_values
+        with key_values.environment.reading() as txn:
+            assert key_values.numbers.get(txn, b"applied") == position
