@@ -5,14 +5,15 @@ A handler validates, calls and converts; everything that is the same for all of 
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
-from ..store.errors import Cancelled, DeadlineExceeded, Memory3Error, ResourceExhausted
+from ..store.errors import Cancelled, DeadlineExceeded, InvalidArgument, Memory3Error, ResourceExhausted
 from ..wire.methods import Method, methods_of
 from ..wire.status import status_of
 from .activity import Activity
@@ -55,13 +56,33 @@ def _bound(
         (False, True): grpc.unary_stream_rpc_method_handler,
         (True, False): grpc.stream_unary_rpc_method_handler,
     }
+    decoding = _decoding(method, handler)
     guarded = (
-        _guarded_stream(handler, activity)
+        _guarded_stream(decoding, activity)
         if method.response_streams
-        else _guarded_call(handler, message_bytes_max, activity)
+        else _guarded_call(decoding, message_bytes_max, activity)
     )
     factory = factories[method.request_streams, method.response_streams]
-    return factory(guarded, request_deserializer=method.request.decode, response_serializer=method.response.encode)
+    return factory(guarded, response_serializer=method.response.encode)
+
+
+def _decoding(method: Method, handler: Handler) -> Handler:
+    """The handler, given bytes; gRPC, were it to decode them, would call bytes that are no message INTERNAL."""
+    decode = partial(_decoded, method)
+
+    def handle(request: Any, context: grpc.ServicerContext) -> Any:
+        return handler(map(decode, request) if method.request_streams else decode(request), context)
+
+    return handle
+
+
+def _decoded(method: Method, message: bytes) -> Any:
+    try:
+        return method.request.decode(message)
+    except DecodeError as error:
+        raise InvalidArgument(
+            f"the request of {method.name} cannot be read: {error}; send the message of protos/, its texts in UTF-8"
+        ) from error
 
 
 def _guarded_call(handler: Handler, message_bytes_max: int, activity: Activity) -> Handler:

@@ -92,8 +92,8 @@ def test_bytes_that_are_no_utf8(server: Server, collection: str) -> None:
     request = pb.UpsertRequest(collection=collection, documents=[types_pb2.Document(key="new", text="MARK")])
     with pytest.raises(grpc.RpcError) as caught:
         raw(server, "Upsert", request.SerializeToString().replace(b"MARK", b"\xff\xfe\xfd\xfc"))
-    # gRPC itself answers for a message that cannot be parsed.
-    assert caught.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "request of Upsert cannot be read" in str(caught.value) and "in UTF-8" in str(caught.value)
 
 
 def test_metadata_without_a_value(server: Server, collection: str) -> None:
@@ -220,7 +220,7 @@ def test_a_stream_of_key_values_that_cannot_be_read(server: Server, collection: 
     empty = encode_put(PutKeyValues(collection, "another", [KeyValuesItem(1, None)]))
     with grpc.insecure_channel(server.address) as channel:
         put: Any = channel.stream_unary("/memory3.v1.MemoryService/PutKeyValues")
-        for message in (whole[:-1], b"\xff" * 40, empty):
+        for message in (whole[:-1], b"\xff" * 40, b"\x0a\x01\xff", empty):
             with pytest.raises(grpc.RpcError) as caught:
                 put(iter([message]), timeout=30)
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
