@@ -1,6 +1,7 @@
 """The data directory: one process at a time, its collections, and the version of its format."""
 
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,12 @@ _FORMAT = "format.json"
 _CATALOG = "catalog.json"
 _COLLECTIONS = "collections"
 _LOCK = "lock"
+_SHARDS = f"{_COLLECTIONS}/[0-9]*/shard-*"
+_UNFINISHED = tuple(
+    name + TEMPORARY for name in (_FORMAT, _CATALOG, "server.json", f"{_SHARDS}/index.snapshot", f"{_SHARDS}/*/space")
+)
+"""What a crash while a file is written may leave, as patterns; any other file of that ending is somebody's own."""
+_NUMBER = re.compile("[0-9]{8,}")
 
 
 class DataDirectory:
@@ -173,12 +180,12 @@ class DataDirectory:
 
     def _sweep(self) -> None:
         """Remove what crashes left: half-written files, and collections that the catalog does not name."""
-        for temporary in self.path.rglob(f"*{TEMPORARY}"):
+        for temporary in [found for pattern in _UNFINISHED for found in self.path.glob(pattern)]:
             temporary.unlink(missing_ok=True)
         named = {self._directory(number) for _, number in self._catalog.collections.values()}
         if (self.path / _COLLECTIONS).is_dir():
             for found in (self.path / _COLLECTIONS).iterdir():
-                if found not in named:
+                if found not in named and _NUMBER.fullmatch(found.name):
                     shutil.rmtree(found, ignore_errors=True)
 
 
@@ -188,7 +195,8 @@ def _check_ours(path: Path) -> None:
         return
     if not path.is_dir():
         raise FailedPrecondition(f"{path} is not a directory")
-    strangers = [entry.name for entry in path.iterdir() if entry.name != _LOCK and entry.suffix != TEMPORARY]
+    # A crash before there is a format leaves no more than these.
+    strangers = {entry.name for entry in path.iterdir()} - {_LOCK, _FORMAT + TEMPORARY}
     if strangers:
         raise FailedPrecondition(
             f"{path} is not a Memory3 data directory: it holds {sorted(strangers)[0]!r} and no {_FORMAT}; "

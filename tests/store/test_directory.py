@@ -1,6 +1,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -241,6 +242,64 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(FailedPrecondition, match="not a directory"):
         DataDirectory.open(tmp_path / "thesis.txt")
+
+
+def test_a_directory_of_somebody_s_temporary_files_is_left_alone(tmp_path: Path) -> None:
+    """Whatever ended in `.tmp` was taken for ours: a folder that held only `thesis.tmp` became a data directory, and
+    the first opening deleted the thesis."""
+    for name in ("thesis.tmp", "catalog.json.tmp"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text("precious")
+        with pytest.raises(FailedPrecondition, match=re.escape(name)):
+            DataDirectory.open(folder)
+        assert [entry.name for entry in folder.iterdir()] == [name]
+
+
+def test_what_others_keep_in_a_data_directory_is_left_alone(tmp_path: Path) -> None:
+    """Every `*.tmp` in it was deleted at open, and every folder beside the collections."""
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded("key", "text")])
+    strangers = ("notes.tmp", "notes/format.json.tmp", "collections/copy/data.mdb", f"{RECORDS}/data.tmp")
+    for name in strangers:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("precious")
+    with collection_at(tmp_path) as collection:
+        assert collection.count().documents == 1
+    assert [name for name in strangers if not (tmp_path / name).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["format.json", "catalog.json", "server.json", "index.snapshot"])
+def test_a_crash_while_a_file_is_written_leaves_nothing_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    replace = os.replace
+
+    def crash(source: Path, to: Path) -> None:
+        if Path(to).name == name:
+            raise KeyboardInterrupt
+        replace(source, to)
+
+    def write_every_file() -> None:
+        with DataDirectory.open(tmp_path) as directory:
+            directory.create_collection("default", EMBEDDER, DIMENSION).upsert([embedded("key", "text")])
+            directory.publish("localhost:1")
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        write_every_file()
+    monkeypatch.undo()
+    assert [left.name for left in tmp_path.rglob("*.tmp")] == [f"{name}.tmp"]
+    DataDirectory.open(tmp_path).close()
+    assert list(tmp_path.rglob("*.tmp")) == []
+
+
+def test_a_crash_while_the_disk_is_probed_leaves_nothing_for_good(tmp_path: Path) -> None:
+    with collection_at(tmp_path):
+        pass
+    (tmp_path / KEY_VALUES / "space.tmp").write_bytes(bytes(9))
+    DataDirectory.open(tmp_path).close()
+    assert not (tmp_path / KEY_VALUES / "space.tmp").exists()
 
 
 def test_a_crash_while_a_directory_is_made_is_made_up_for(tmp_path: Path) -> None:
