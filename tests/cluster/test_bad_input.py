@@ -1,6 +1,7 @@
 """Bad input over real gRPC: right status code, a message that says what to do, nothing lost, server still up."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from memory3.store.errors import (
     UnsupportedFormat,
 )
 from memory3.store.types import Document
+from memory3.wire import convert
 from memory3.wire.key_values import KeyValuesItem, PutKeyValues, encode_put
 
 BEES = Document("bees", "Mira Sandoval keeps bees on the roof of the old post office.")
@@ -66,7 +68,13 @@ BAD_DOCUMENTS: dict[str, tuple[Document, str]] = {
     "metadata not a number": (Document("new", "text", {"size": float("nan")}), "finite"),
     "metadata too large": (Document("new", "text", {"size": 2**63}), "64 bits"),
     "metadata too many": (Document("new", "text", {str(number): 1 for number in range(65)}), "at most 64"),
+    "metadata without a name": (Document("new", "text", {"": 1}), "a name must be text and not empty"),
+    "metadata of a long name": (Document("new", "text", {"n" * 129: 1}), "over 128 bytes"),
+    "metadata of many bytes": (Document("new", "text", {"size": "x" * (64 << 10)}), "at most 65536 are allowed"),
 }
+NO_MESSAGE_CARRIES = {"text that is no text", "metadata of a bad kind", "metadata too large"}
+"""Strings are UTF-8, values of the kinds declared, integers of 64 bits; what comes nearest stands in tests below."""
+GOOD = Document("good", "A good document.")
 
 
 @pytest.mark.parametrize(("bad", "message"), BAD_DOCUMENTS.values(), ids=BAD_DOCUMENTS.keys())
@@ -74,8 +82,25 @@ def test_a_bad_document_is_refused_with_all_of_its_call(
     client: Client, collection: str, bad: Document, message: str
 ) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        client.upsert([Document("good", "A good document."), bad], collection=collection)
+        client.upsert([GOOD, bad], collection=collection)
     assert client.count(collection=collection).documents == 1
+
+
+@pytest.mark.parametrize("name", sorted(BAD_DOCUMENTS.keys() - NO_MESSAGE_CARRIES))
+def test_the_server_refuses_a_bad_document_itself(server: Server, client: Client, collection: str, name: str) -> None:
+    """The Python client refuses them before it sends, so for long nobody knew what another client is told."""
+    bad, message = BAD_DOCUMENTS[name]
+    documents = [convert.document_to_wire(document) for document in (GOOD, bad)]
+    with pytest.raises(grpc.RpcError) as caught:
+        raw(server, "Upsert", pb.UpsertRequest(collection=collection, documents=documents))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT and re.search(message, str(caught.value))
+    assert client.count(collection=collection).documents == 1
+
+
+@pytest.mark.parametrize("name", sorted(NO_MESSAGE_CARRIES))
+def test_the_others_are_in_no_message(name: str) -> None:
+    with pytest.raises(InvalidArgument):
+        convert.document_to_wire(BAD_DOCUMENTS[name][0])
 
 
 def test_a_key_twice_in_one_call(server: Server, client: Client, collection: str) -> None:
@@ -88,10 +113,11 @@ def test_a_key_twice_in_one_call(server: Server, client: Client, collection: str
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT and "'new' comes twice" in str(caught.value)
 
 
-def test_bytes_that_are_no_utf8(server: Server, collection: str) -> None:
+@pytest.mark.parametrize("text", [b"\xff\xfe\xfd\xfc", b"\xed\xa0\x80!"], ids=["no UTF-8", "half a surrogate pair"])
+def test_bytes_that_are_no_utf8(server: Server, collection: str, text: bytes) -> None:
     request = pb.UpsertRequest(collection=collection, documents=[types_pb2.Document(key="new", text="MARK")])
     with pytest.raises(grpc.RpcError) as caught:
-        raw(server, "Upsert", request.SerializeToString().replace(b"MARK", b"\xff\xfe\xfd\xfc"))
+        raw(server, "Upsert", request.SerializeToString().replace(b"MARK", text))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "request of Upsert cannot be read" in str(caught.value) and "in UTF-8" in str(caught.value)
 
