@@ -190,8 +190,11 @@ class DataDirectory:
 
 
 def _check_ours(path: Path) -> None:
-    """Refuse a directory of something else before anything is written into it, the lock included."""
-    if not path.exists() or (path / _FORMAT).exists():
+    """Refuse a directory of something else, or of another version, before anything is written, the lock included."""
+    if not path.exists():
+        return
+    if (path / _FORMAT).exists():
+        _check_format(path / _FORMAT)
         return
     if not path.is_dir():
         raise FailedPrecondition(f"{path} is not a directory")
@@ -208,6 +211,7 @@ def _catalog(path: Path) -> Catalog:
     """Read the catalog of a locked directory, after its format; a new directory gets both."""
     if not (path / _FORMAT).exists():
         write_file(path / _FORMAT, json.dumps({"magic": _MAGIC, "format": FORMAT}).encode())
+    # Once more under the lock: until then another release may have had the directory.
     _check_format(path / _FORMAT)
     # The catalog is written before the first collection: without both, this directory has never been used.
     if not (path / _CATALOG).exists() and not (path / _COLLECTIONS).exists():

@@ -130,6 +130,19 @@ def test_the_log_is_trimmed_to_what_is_kept(tmp_path: Path, monkeypatch: pytest.
         assert collection.check(full=True).ok
 
 
+def test_the_log_keeps_what_has_not_been_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`CHANGES_KEPT` is the least that stays and no upper bound."""
+    monkeypatch.setattr(limits, "CHANGES_KEPT", 7)
+    with collection_at(tmp_path) as collection:
+        history(collection, 0)
+        records, key_values = collection._shard._records, collection._shard._key_values
+        key_values.applied = 2
+        collection.save()
+        with records.environment.reading() as txn:
+            assert records.changes_from(txn) == 3
+            assert records.changes.count(txn) == records.position(txn) - 2 > 7
+
+
 def test_the_index_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SNAPSHOT_CHANGES_MIN", 10)
     with collection_at(tmp_path) as collection:

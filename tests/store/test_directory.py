@@ -227,6 +227,20 @@ def test_another_format_version_is_refused_with_both_versions(tmp_path: Path) ->
             DataDirectory.open(tmp_path)
 
 
+def test_a_directory_of_another_version_is_left_as_it_is(tmp_path: Path) -> None:
+    """Its version was looked at only after `lock` had been made and a crashed server's `server.json` removed."""
+    files = {
+        "format.json": '{"magic": "memory3 data directory", "format": 2}',
+        "server.json": '{"address": "localhost:1"}',
+        "catalog.json.tmp": "{",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UnsupportedFormat):
+        DataDirectory.open(tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"magic": "memory3 data directory"}', "\xff"])
 def test_a_damaged_format_file_is_corrupted(tmp_path: Path, content: str) -> None:
     DataDirectory.open(tmp_path).close()
