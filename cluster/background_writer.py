@@ -41,16 +41,24 @@ class BackgroundWriter:
         seen: dict[str, int] = {}
         while not self._stopping.wait(LOOK_S):
             try:
-                for info in self._memory.list_collections():
-                    self._warm(info.name, seen)
-            except Memory3Error as error:
-                # A collection dropped between listing and writing, or a full disk: nothing is lost, look again later.
-                _log.warning("background writing pauses: %s", error)
+                went_well = self._warm_all(seen)
+            except Exception as error:
+                _tell("the list of collections", error)
+                went_well = False
+            if not went_well:
                 self._stopping.wait(PAUSE_S)
-            except Exception:
-                # A mistake of ours must not end the thread: memories would stay cold until the server starts again.
-                _log.exception("background writing failed and pauses")
-                self._stopping.wait(PAUSE_S)
+
+    def _warm_all(self, seen: dict[str, int]) -> bool:
+        """Go once through the collections; say whether all of them went well."""
+        went_well = True
+        for info in self._memory.list_collections():
+            try:
+                self._warm(info.name, seen)
+            except Exception as error:
+                # One that is broken must not keep those behind it cold.
+                _tell(f"collection {info.name!r}", error)
+                went_well = False
+        return went_well
 
     def _warm(self, name: str, seen: dict[str, int]) -> None:
         collection = self._memory.opened(name)
@@ -67,3 +75,12 @@ class BackgroundWriter:
                 # A text in which this model's tokenizer sees nothing. They stay cold, the next are tried.
                 _log.warning("some memories cannot be written by model %s: %s", model.name, error)
         seen[name] = position
+
+
+def _tell(of: str, error: Exception) -> None:
+    """Log why writing failed; the thread goes on, or memories would stay cold until the server starts again."""
+    if isinstance(error, Memory3Error):
+        # A collection dropped between listing and writing, a full disk: nothing is lost, it is looked at again later.
+        _log.warning("background writing of %s pauses: %s", of, error)
+    else:
+        _log.error("background writing of %s failed and pauses", of, exc_info=error)
