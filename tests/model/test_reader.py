@@ -21,7 +21,7 @@ from memory3.store.errors import Corrupted, InvalidArgument
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
-from .builders import FAMILIES, Scripted
+from .builders import FAMILIES, Scripted, tokenizer_of
 from .conftest import Load
 
 LAYOUT = MemoryLayout((0, 2), kept_tokens=6, rule="key_value_norm", stored="float32")
@@ -147,10 +147,9 @@ def run(
     return text.strip(), [event for event in events if isinstance(event, Recalled)], finished
 
 
-def without_end(model: LanguageModel) -> LanguageModel:
+def without_end(model: LanguageModel, **changed: Any) -> LanguageModel:
     """The model, but no token ends it, so that generations are as long as they are asked for."""
-    checkpoint = model.checkpoint
-    made = type(checkpoint)(checkpoint.name, checkpoint.model, checkpoint.tokenizer, checkpoint.layout)
+    made = replace(model.checkpoint, **changed)
     made.__dict__["ends"] = frozenset()
     return LanguageModel(made)
 
@@ -192,6 +191,34 @@ def test_the_schedule_equals_recomputing_everything(
     ]
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_follows_the_schedule(
+    name: str, load: Load, plain_model: Callable[[str], PreTrainedModel]
+) -> None:
+    model = without_end(load(name, LAYOUT))
+    _compare_with_slow(model, plain_model(name), prompt_tokens=90, tokens=70)
+
+
+def test_a_model_without_a_token_that_begins_follows_it_too(
+    plain_model: Callable[[str], PreTrainedModel], load: Load
+) -> None:
+    """As Qwen's: prefix, references and context then stand there without it."""
+    tokenizer = tokenizer_of()
+    tokenizer.bos_token = None
+    model = without_end(load("qwen3", LAYOUT), tokenizer=tokenizer)
+    assert model.checkpoint.bos == [] and model.checkpoint.prefix == model.checkpoint.encode("Reference:")
+    _compare_with_slow(model, plain_model("qwen3"), prompt_tokens=66, tokens=6)
+
+
+def _compare_with_slow(model: LanguageModel, plain: PreTrainedModel, prompt_tokens: int, tokens: int) -> None:
+    prompt = prompt_of(model, prompt_tokens)
+    slow_source, source = source_of(model), source_of(model)
+    expected, queries = slow_generation(model, plain, model.checkpoint.encode(prompt), tokens, slow_source)
+    text, _, finished = run(model, prompt, source, GenerationOptions(max_tokens=tokens))
+    assert text == decoded(model, expected) and finished.tokens == tokens
+    assert source.queries == [query for query in queries if query]
+
+
 def test_what_is_read_changes_what_is_generated(endless: LanguageModel) -> None:
     prompt = prompt_of(endless, 12)
     options = GenerationOptions(max_tokens=20)
@@ -200,10 +227,7 @@ def test_what_is_read_changes_what_is_generated(endless: LanguageModel) -> None:
 
 
 def weighed(model: LanguageModel, weight: float) -> LanguageModel:
-    checkpoint = model.checkpoint
-    made = replace(checkpoint, layout=replace(checkpoint.layout, recall_weight=weight))
-    made.__dict__["ends"] = frozenset()
-    return LanguageModel(made)
+    return without_end(model, layout=replace(model.checkpoint.layout, recall_weight=weight))
 
 
 def test_a_recall_weight_makes_the_best_memory_count_more(endless: LanguageModel) -> None:
