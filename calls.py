@@ -8,10 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .store.errors import InvalidArgument
+from .store.limits import RECALL_QUERIES_MAX
 from .store.types import Document, Vector
 from .store.validation import check_documents
 
 DEFAULT_COLLECTION = "default"
+RECALL_BYTES_MAX = 1 << 20
+"""Text of the queries of one recall; store/limits.py says how many they may be."""
 
 Query: TypeAlias = str | Vector
 Progress: TypeAlias = Callable[[int, int], None]
@@ -32,21 +35,23 @@ class Queries:
 
     @classmethod
     def of(cls, query: Query | Sequence[Query]) -> "Queries":
-        """Sort out what a caller passed.
+        """Sort out what a caller passed, and refuse what is over a limit before any of it is embedded.
 
         Raises:
-            InvalidArgument: it is neither text nor vectors, or texts and vectors mixed.
+            InvalidArgument: it is neither text nor vectors, texts and vectors mixed, or too much for one call.
         """
         if isinstance(query, str):
-            return cls([query], None, False)
+            return cls(_texts([query]), None, False)
         if isinstance(query, np.ndarray):
             rows = _float32(query)
             if rows.ndim not in (1, 2):
                 raise InvalidArgument(f"a query array has {rows.ndim} dimensions; one vector has 1, many have 2")
+            _check_number(1 if rows.ndim == 1 else len(rows))
             return cls(None, rows.reshape(1, -1) if rows.ndim == 1 else rows, rows.ndim == 2)
+        _check_number(len(query))
         texts = [one for one in query if isinstance(one, str)]
         if len(texts) == len(query):
-            return cls(texts, None, True)
+            return cls(_texts(texts), None, True)
         if texts:
             raise InvalidArgument("the queries mix texts and vectors; ask for them in two calls")
         vectors = [_float32(one) for one in query]
@@ -95,6 +100,25 @@ def stops_of(stop: str | Iterable[str]) -> tuple[str, ...]:
         if not one:
             raise InvalidArgument("a stop string is empty and would end every answer at once; leave it out")
     return found
+
+
+def _check_number(queries: int) -> None:
+    if queries > RECALL_QUERIES_MAX:
+        raise InvalidArgument(
+            f"{queries} queries in one call, at most {RECALL_QUERIES_MAX} are allowed; ask in several calls"
+        )
+
+
+def _texts(queries: list[str]) -> list[str]:
+    try:
+        size = sum(len(query.encode()) for query in queries)
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"a query holds half a surrogate pair at {error.start}, which is no text") from error
+    if size > RECALL_BYTES_MAX:
+        raise InvalidArgument(
+            f"{size} bytes of queries in one call, at most {RECALL_BYTES_MAX} are allowed; ask in several calls"
+        )
+    return queries
 
 
 def _float32(vector: npt.ArrayLike) -> npt.NDArray[np.float32]:

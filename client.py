@@ -107,11 +107,20 @@ class Client:
 
     # Likewise: a str is a sequence of str.
     @overload
-    def recall(self, query: Query, k: int = ..., *, collection: str = ...) -> list[Hit]: ...  # type: ignore[overload-overlap]
+    def recall(  # type: ignore[overload-overlap]
+        self, query: Query, k: int = ..., *, collection: str = ..., progress: Progress | None = ...
+    ) -> list[Hit]: ...
     @overload
-    def recall(self, query: Sequence[Query], k: int = ..., *, collection: str = ...) -> list[list[Hit]]: ...
     def recall(
-        self, query: Query | Sequence[Query], k: int = 5, *, collection: str = DEFAULT_COLLECTION
+        self, query: Sequence[Query], k: int = ..., *, collection: str = ..., progress: Progress | None = ...
+    ) -> list[list[Hit]]: ...
+    def recall(
+        self,
+        query: Query | Sequence[Query],
+        k: int = 5,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        progress: Progress | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The `k` memories nearest to a text or vector, best first; a list of such lists for many queries."""
         queries = Queries.of(query)
@@ -121,6 +130,8 @@ class Client:
         request = _message(pb.RecallRequest, collection=collection, texts=queries.texts, vectors=vectors, k=k)
         response = self._transport.call("Recall", request)
         found = [[convert.hit_from_wire(hit) for hit in hits.hits] for hits in response.results]
+        if progress is not None:
+            progress(len(found), len(found))
         return found if queries.many else found[0]
 
     def ask(

@@ -5,6 +5,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, overload
 
+import numpy as np
+import numpy.typing as npt
+
 from ..answers import AnswerStream
 from ..calls import DEFAULT_COLLECTION, Progress, Queries, Query, documents_of, keys_of, stops_of
 from ..model.source import GenerationOptions
@@ -27,6 +30,9 @@ from .ingest import upsert
 from .memory_source import CollectionSource
 from .models import Models
 from .writing import write_cold
+
+EMBED_QUERIES = 64
+"""Queries between two looks at whether the caller still waits."""
 
 
 class Embedded:
@@ -84,12 +90,19 @@ class Embedded:
     # Likewise: a str is a sequence of str.
     @overload
     def recall(  # type: ignore[overload-overlap]
-        self, query: Query, k: int = ..., *, collection: str = ...
+        self, query: Query, k: int = ..., *, collection: str = ..., progress: Progress | None = ...
     ) -> list[Hit]: ...
     @overload
-    def recall(self, query: Sequence[Query], k: int = ..., *, collection: str = ...) -> list[list[Hit]]: ...
     def recall(
-        self, query: Query | Sequence[Query], k: int = 5, *, collection: str = DEFAULT_COLLECTION
+        self, query: Sequence[Query], k: int = ..., *, collection: str = ..., progress: Progress | None = ...
+    ) -> list[list[Hit]]: ...
+    def recall(
+        self,
+        query: Query | Sequence[Query],
+        k: int = 5,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        progress: Progress | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The `k` memories nearest to a text or vector, best first; a list of such lists for many queries.
 
@@ -101,7 +114,7 @@ class Embedded:
         vectors, texts = queries.vectors, queries.texts
         opened = self.opened(collection) if texts is None else self._embedding(collection)
         if vectors is None:
-            vectors = self.models.embedder.embed(texts or [])
+            vectors = _embed(self.models, texts or [], progress)
         fingerprint = self.models.language_model.fingerprint if self.models.model_loaded else None
         found = opened.recall(vectors, k, fingerprint)
         return found if queries.many else found[0]
@@ -242,6 +255,18 @@ class Embedded:
                 f"{self.models.embedder_name!r}; open it with embedder={collection.info.embedder!r}"
             )
         return collection
+
+
+def _embed(models: Models, queries: Sequence[str], progress: Progress | None) -> npt.NDArray[np.float32]:
+    """The vectors of queries, told of between batches, so that nobody is worked for who no longer waits."""
+    vectors = []
+    for start in range(0, len(queries), EMBED_QUERIES):
+        if progress is not None:
+            progress(start, len(queries))
+        vectors.append(models.embedder.embed(queries[start : start + EMBED_QUERIES]))
+    if progress is not None:
+        progress(len(queries), len(queries))
+    return np.concatenate(vectors)
 
 
 def _options(

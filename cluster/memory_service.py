@@ -63,7 +63,9 @@ class MemoryServicer:
             raise InvalidArgument("recall takes either texts or vectors, and at least one")
         queries: list[Query] = list(request.texts) or list(convert.vectors_from_wire(request.vectors))
         k = request.k if request.HasField("k") else RECALL_K_DEFAULT
-        found = self._memory.recall(queries, k, collection=_collection(request.collection))
+        found = self._memory.recall(
+            queries, k, collection=_collection(request.collection), progress=lambda done, of: check_alive(context)
+        )
         return pb.RecallResponse(results=[pb.Hits(hits=map(convert.hit_to_wire, hits)) for hits in found])
 
     def FetchKeyValues(self, request: pb.FetchKeyValuesRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
