@@ -1,5 +1,6 @@
 """The whole of Memory3 in one process: a data directory, an embedder and a model; what `memory3.open` returns."""
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +39,8 @@ EMBED_QUERIES = 64
 class Embedded:
     """A data directory opened in this process; a context manager, safe to share between threads.
 
-    The collection "default" always exists. Model and embedder are loaded by the first call that needs them.
+    The collection "default" always exists, and is of this process's embedder as long as it is empty. Model and embedder
+    are loaded by the first call that needs them.
 
     Raises:
         DirectoryInUse: another process serves the directory; it names the address to connect to.
@@ -50,6 +52,7 @@ class Embedded:
     ) -> None:
         self.models = Models(embedder, model, device)
         self._directory = DataDirectory.open(path)
+        self._making_default = threading.Lock()
 
     def upsert(
         self,
@@ -198,6 +201,8 @@ class Embedded:
 
     def create_collection(self, name: str) -> CollectionInfo:
         """Make a collection for this process's embedder; one that exists with the same settings is returned."""
+        if name == DEFAULT_COLLECTION:
+            self.opened(name)
         return self._directory.create_collection(name, self.models.embedder_name, self.models.dimension).info
 
     def drop_collection(self, name: str) -> None:
@@ -231,12 +236,11 @@ class Embedded:
 
     def opened(self, name: str) -> Collection:
         """The collection itself, for those who serve it; "default" is made when it is first asked for."""
-        try:
+        if name != DEFAULT_COLLECTION:
             return self._directory.collection(name)
-        except NotFound:
-            if name != DEFAULT_COLLECTION:
-                raise
-        return self._directory.create_collection(name, self.models.embedder_name, self.models.dimension)
+        # One at a time: of two that both found it empty, the second would drop what the first has stored since.
+        with self._making_default:
+            return self._default()
 
     def load_models(self) -> None:
         """Load embedder and model now, so that the first call does not wait for them."""
@@ -245,6 +249,20 @@ class Embedded:
     def publish(self, address: str) -> None:
         """Let those who open this directory know where it is served."""
         self._directory.publish(address)
+
+    def _default(self) -> Collection:
+        """The collection "default", made anew if it is empty and of another embedder: a mere look may have made it."""
+        try:
+            found = self._directory.collection(DEFAULT_COLLECTION)
+        except NotFound:
+            found = None
+        embedder = self.models.embedder_name
+        if found is not None and (found.info.embedder == embedder or found.count() != Count(0, 0)):
+            return found
+        dimension = self.models.dimension  # may fail, and then what is there must stay
+        if found is not None:
+            self._directory.drop_collection(DEFAULT_COLLECTION)
+        return self._directory.create_collection(DEFAULT_COLLECTION, embedder, dimension)
 
     def _embedding(self, name: str) -> Collection:
         """The collection, if this process's embedder made its vectors; a text's vector of another finds nonsense."""
