@@ -81,6 +81,7 @@ def _in_use(directory: Path) -> DirectoryInUse:
     address = server_address(directory)
     if address is None:
         return DirectoryInUse(
-            f"data directory {directory} is in use by a process that serves no address; close it first"
+            f"data directory {directory} is in use by a process that serves no address; "
+            "if that is a server it may still be starting: wait until it serves, or close it first"
         )
     return DirectoryInUse(f"data directory {directory} is served at {address}; connect to {address} instead", address)
