@@ -21,7 +21,7 @@ def machine() -> dict[str, str]:
         "hardware": ", ".join(_hardware()),
         "threads": f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}",
         "load": f"load {os.getloadavg()[0]:.1f} at the start",
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "versions": ", ".join([f"Python {platform.python_version()}", *_versions()]),
         "commit": f"commit {commit()}",
     }
