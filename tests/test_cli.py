@@ -271,7 +271,8 @@ def test_eval_tells_what_each_way_of_answering_gets_right(tmp_path: Path, random
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_training_stopped_in_the_middle_goes_on_where_it_was(tmp_path: Path, number: signal.Signals, code: int) -> None:
     """In every process that shares it: once SIGTERM left the workers training until their time was over."""
-    train = ["train", "--processes", "2", "--start", str(TINY), "--first-stage", "memory", "--json", "--out", str(tmp_path)]
+    from_there = ["--start", str(TINY), "--first-stage", "memory"]
+    train = ["train", "--processes", "2", *from_there, "--json", "--out", str(tmp_path)]
     process = subprocess.Popen([*COMMAND, *train], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (tmp_path / "tokenizer.json").exists() and time.monotonic() < deadline:

@@ -70,7 +70,7 @@ def test_bytes_that_are_no_message(channel: grpc.Channel, name: str, bad: bytes)
     with pytest.raises(grpc.RpcError) as caught:
         ask(channel, name, [GOOD, bad])
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert f"the request of {name} cannot be read" in caught.value.details()
+    assert f"the request of {name} cannot be read" in caught.value.details()  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("name", ["Call", "Stream", "Collect"])

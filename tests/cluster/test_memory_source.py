@@ -106,7 +106,7 @@ def test_key_values_of_a_fingerprint_that_nobody_has(server: Server, client: Cli
     assert client.fetch_key_values("of no model", seqs, collection=collection) == [None, None]
     request = pb.FetchKeyValuesRequest(collection=collection, fingerprint="of no model", seqs=seqs)
     with grpc.insecure_channel(server.address) as channel:
-        fetch = channel.unary_stream(
+        fetch = channel.unary_stream(  # type: ignore[var-annotated]
             "/memory3.v1.MemoryService/FetchKeyValues", pb.FetchKeyValuesRequest.SerializeToString
         )
         items = [item for message in fetch(request) for item in decode_fetched(message)]
