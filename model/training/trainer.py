@@ -184,9 +184,9 @@ class Trainer:
         """Save the model in `out/model` as any Transformers model is saved, its memory layout in the configuration."""
         layout = asdict(self.recipe.layout(self.recipe.stages[-1].kept_tokens))
         setattr(self.model.config, CONFIG_KEY, layout)
-        weights = {name: weight.to(torch.bfloat16) for name, weight in self.model.state_dict().items()}
-        self.model.config.dtype = torch.bfloat16
-        self.model.save_pretrained(self.out / "model", state_dict=weights)
+        # The optimizer's masters keep the precision that the exported weights do without.
+        nn.Module.to(self.model, dtype=torch.bfloat16)
+        self.model.save_pretrained(self.out / "model")
         self.tokenizer.save_pretrained(self.out / "model")
 
     def _run_stage(self, stage: Stage) -> None:
