@@ -1,5 +1,6 @@
 """The training loop: two stages as in the paper, bounded by time, on one GPU or on several CPU processes."""
 
+import copy
 import json
 import logging
 import os
@@ -184,9 +185,9 @@ class Trainer:
         """Save the model in `out/model` as any Transformers model is saved, its memory layout in the configuration."""
         layout = asdict(self.recipe.layout(self.recipe.stages[-1].kept_tokens))
         setattr(self.model.config, CONFIG_KEY, layout)
-        # The optimizer's masters keep the precision that the exported weights do without.
-        nn.Module.to(self.model, dtype=torch.bfloat16)
-        self.model.save_pretrained(self.out / "model")
+        exported = copy.deepcopy(self.model)
+        nn.Module.to(exported, dtype=torch.bfloat16)
+        exported.save_pretrained(self.out / "model")
         self.tokenizer.save_pretrained(self.out / "model")
 
     def _run_stage(self, stage: Stage) -> None:
