@@ -295,3 +295,13 @@ def test_demo_does_the_main_job(tmp_path: Path, random_model: str) -> None:
     assert "dunsey-seal-refuge.md" not in report["delete"][1]["sources"]
     assert all(asked["sources"] for asked in report["questions"])
     assert report["seconds"]["first_answer"] < 90
+
+
+def test_demo_with_the_packaged_model_answers_from_what_it_was_told(tmp_path: Path) -> None:
+    """Most answers are right, a changed fact is answered as changed, and a deleted one no more."""
+    report = run_json("demo", "--data", tmp_path / "data", env={"HF_HUB_OFFLINE": "1"})
+    assert report["equal"] >= 11 and report["asked"] == 16, report
+    assert [asked["equal"] for asked in report["change"]] == [True, True], report["change"]
+    before, after = report["delete"]
+    assert before["equal"] and after["answer"] != before["answer"], report["delete"]
+    assert report["seconds"]["first_answer"] < 90
