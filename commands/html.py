@@ -2,7 +2,7 @@
 
 import re
 
-from ..store.errors import FailedPrecondition
+from ..store.errors import FailedPrecondition, InvalidArgument
 
 _HIDDEN = ["script", "style", "template", "noscript", "head"]
 _BLOCKS = [
@@ -18,12 +18,20 @@ _PARAGRAPHS = re.compile(r"\n{3,}")
 
 
 def text_of_html(data: bytes) -> str:
-    """Title and body, paragraphs kept apart, the encoding taken from the page itself."""
+    """Title and body, paragraphs kept apart, the encoding taken from the page itself.
+
+    Raises:
+        InvalidArgument: the page cannot be parsed.
+        FailedPrecondition: the parser is not installed.
+    """
     try:
-        from bs4 import BeautifulSoup
+        from bs4 import BeautifulSoup, ParserRejectedMarkup
     except ImportError as error:
         raise FailedPrecondition("reading HTML needs beautifulsoup4; pip install 'memory3[server]'") from error
-    soup = BeautifulSoup(data, "html.parser")
+    try:
+        soup = BeautifulSoup(data, "html.parser")
+    except ParserRejectedMarkup as error:
+        raise InvalidArgument("not HTML: a declaration, '<!…', in it is none; mend it or save it as text") from error
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
     for hidden in soup.find_all(_HIDDEN):
         hidden.decompose()

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
+from ..store.errors import InvalidArgument
 from ..store.types import Document
 from .html import text_of_html
 
@@ -58,8 +59,8 @@ def files_of(paths: Iterable[Path]) -> list[File | Bad]:
     """The files that the user named, and those of known kinds in the folders named, in the order of their names."""
     found: list[File | Bad] = []
     for path in paths:
-        if path.is_dir():
-            found += [_file(file, file.relative_to(path).as_posix()) for file in _walk(path)]
+        if os.path.isdir(path):  # Path.is_dir raises where it may not look; `_file` says then what is wrong
+            found += _walk(path)
         else:
             found.append(_file(path, path.name))
     return found
@@ -92,12 +93,19 @@ def documents_of_lines(lines: Iterable[bytes], name: str) -> Iterator[Source]:
             yield _guarded(f"{name}:{number}", len(line), partial(_document_of_line, line))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
+def _walk(folder: Path) -> list[File | Bad]:
+    found: list[File | Bad] = []
+    for root, folders, names in os.walk(folder, onerror=lambda error: found.append(_bad_folder(folder, error))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield Path(root, name)
+                file = Path(root, name)
+                found.append(_file(file, file.relative_to(folder).as_posix()))
+    return found
+
+
+def _bad_folder(folder: Path, error: OSError) -> Bad:
+    return Bad(str(error.filename or folder), f"the folder cannot be read: {error.strerror or error}")
 
 
 def _file(path: Path, key: str) -> File | Bad:
@@ -130,7 +138,7 @@ def _read_lines(file: File) -> Iterator[Source]:
 def _guarded(name: str, size: int, read: Callable[[], Document]) -> Source:
     try:
         document = read()
-    except Unreadable as error:
+    except (Unreadable, InvalidArgument) as error:
         return Bad(name, str(error))
     except OSError as error:
         return Bad(name, error.strerror or str(error))

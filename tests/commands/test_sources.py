@@ -1,5 +1,6 @@
 """Files, folders and lines become documents; what cannot be read is named with its reason, the rest goes on."""
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -61,6 +62,40 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "huge.txt").open("wb") as file:
         file.truncate(65 << 20)
     assert "cut it into several" in read(tmp_path)[1]["huge.txt"]
+
+
+def test_a_page_that_cannot_be_parsed_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    """Such a page once ended `memory3 add` with a traceback, and what came behind it was not added."""
+    (tmp_path / "a.html").write_text("<p>Before.</p><![foo[ x ]]><p>After.</p>")
+    (tmp_path / "b.html").write_text("<p>Good.</p>")
+    found, bad = read(tmp_path)
+    assert found == {"b.html": "Good."}
+    assert "not HTML" in bad["a.html"] and "mend it" in bad["a.html"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was left out without a word, and the exit code said that all was added."""
+    for name in ("closed", "open"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.md").write_text(name)
+    scan = os.scandir
+
+    def refuse(path: Path) -> object:
+        # Not by chmod: who runs the tests may be root, to whom every folder is open.
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    reason = "the folder cannot be read: Permission denied"
+    assert read(tmp_path) == ({"open/a.md": "open"}, {"closed": reason})
+    assert read(tmp_path / "closed") == ({}, {"closed": reason})
+
+
+def test_a_path_that_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
+    """It ended in a traceback, as did a file in a folder that is closed to us."""
+    name = "x" * 5_000
+    assert read(tmp_path / name) == ({}, {name: "File name too long"})
 
 
 def test_two_files_with_one_key(tmp_path: Path) -> None:
