@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ..store.errors import InvalidArgument, ResourceExhausted
-from ..store.types import UpsertResult
+from ..store.types import Document, UpsertResult
 from .connection import Memory, connected
 from .options import CollectionName, Data, EmbedderName, Json, ModelName, ServerAddress, Target
 from .output import notes, plain, print_json, results
@@ -18,6 +19,8 @@ from .sources import Bad, File, Found, Source, document_of_stream, documents_of_
 
 BATCH_DOCUMENTS = 32
 BATCH_BYTES = 128 << 10
+SMALL_BYTES = 512 << 10
+"""Text that goes into a message of any server (`message_bytes_max` is 1 MiB or more): refused, it lacks space."""
 STANDARD_INPUT = Path("-")
 
 
@@ -46,7 +49,8 @@ def add(
 
     A document's key is its path within the folder given, or its name when the file itself was given. JSON lines bring
     their own: {"key": "…", "text": "…", "metadata": {…}}. What is stored already is skipped, so adding again is cheap.
-    A file that cannot be read is named and the others go on; the exit code is 1 then.
+    A file that cannot be read is named and the others go on; the exit code is 1 then. When the store has no space left,
+    it stops and says where; what came before is stored.
     """
     target = Target.of(data, server, collection, model=model, embedder=embedder)
     if STANDARD_INPUT in paths and len(paths) > 1:
@@ -63,7 +67,7 @@ def add(
         adding = _Adding(memory, target.collection, progress, total)
         adding.run(sources)
     adding.report(time.monotonic() - started, json)
-    if adding.bad:
+    if adding.bad or adding.stopped:
         raise typer.Exit(1)
 
 
@@ -73,12 +77,17 @@ class _Adding:
     def __init__(self, memory: Memory, collection: str, progress: Progress, total: int | None) -> None:
         self.stored: list[UpsertResult] = []
         self.bad: list[Bad] = []
+        self.stopped: Bad | None = None
+        """The first that the store had no space for; neither it nor what follows was added."""
         self._memory = memory
         self._collection = collection
         self._progress = progress
         self._task = progress.add_task("adding", total=total, documents=0)
+        self._began_at = memory.stats(collection=collection).position
+        """The seq of the last change before ours."""
 
     def run(self, sources: Iterator[Source]) -> None:
+        """Store documents batch by batch, to the end or until the store has no space."""
         batch: list[Found] = []
         size = 0
         for source in sources:
@@ -87,7 +96,8 @@ class _Adding:
                 continue
             repeats = any(found.document.key == source.document.key for found in batch)
             if batch and (repeats or len(batch) == BATCH_DOCUMENTS or size + source.size > BATCH_BYTES):
-                self._store(batch)
+                if not self._store(batch):
+                    return
                 batch, size = [], 0
             batch.append(source)
             size += source.size
@@ -101,7 +111,8 @@ class _Adding:
                 "added": len(changed),
                 "unchanged": len(self.stored) - len(changed),
                 "memories": sum(result.memories for result in changed),
-                "failed": [{"name": bad.name, "reason": bad.reason} for bad in self.bad],
+                "failed": [asdict(bad) for bad in self.bad],
+                "stopped": asdict(self.stopped) if self.stopped else None,
                 "seconds": round(seconds, 3),
             }
             print_json(fields)
@@ -113,24 +124,48 @@ class _Adding:
             f"in {seconds:.1f} s"
         )
 
-    def _store(self, batch: list[Found]) -> None:
+    def _store(self, batch: list[Found]) -> bool:
+        """Store a batch; say whether the next may be tried."""
+        told = [0]
+        documents = [found.document for found in batch]
         try:
-            stored = self._memory.upsert([found.document for found in batch], collection=self._collection)
+            stored = self._memory.upsert(
+                documents, collection=self._collection, progress=lambda done, of: told.append(done)
+            )
         except (InvalidArgument, ResourceExhausted) as error:
+            if isinstance(error, ResourceExhausted) and _is_small(documents):
+                self._count_stored(documents[: told[-1]])
+                self._stop(Bad(batch[told[-1]].name, str(error)))
+                return False
             if len(batch) > 1:
                 # One of them is bad: find out which, and store the others.
-                for found in batch:
-                    self._store([found])
-                return
+                return all(self._store([found]) for found in batch)
             self._refuse(Bad(batch[0].name, str(error)))
             stored = []
         self.stored += stored
         size = sum(found.size for found in batch)
         self._progress.update(self._task, advance=size, documents=len(self.stored))
+        return True
+
+    def _count_stored(self, documents: list[Document]) -> None:
+        """Count what a call had stored before it was refused, of which it could give no results."""
+        found = self._memory.get([document.key for document in documents], collection=self._collection)
+        self.stored += [
+            UpsertResult(one.key, one.version, one.version > self._began_at, len(one.memories)) for one in found if one
+        ]
+
+    def _stop(self, at: Bad) -> None:
+        self.stopped = at
+        notes.print(plain(f"stopped at {at.name}: {at.reason}"))
+        notes.print("neither it nor what follows was added; what came before is stored, and skipped when you add again")
 
     def _refuse(self, bad: Bad) -> None:
         self.bad.append(bad)
         notes.print(plain(f"not added: {bad.name}: {bad.reason}"))
+
+
+def _is_small(documents: list[Document]) -> bool:
+    return sum(len(document.text.encode()) for document in documents) <= SMALL_BYTES
 
 
 def _standard_input(key: str | None) -> Iterator[Source]:
