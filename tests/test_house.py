@@ -114,7 +114,7 @@ def test_every_dependency_is_pinned() -> None:
     pins = {_name(line) for line in lines if re.fullmatch(r"[\w.-]+==[\w.]+", line)}
     assert len(pins) == sum(not line.startswith("#") for line in lines)
     extras = PROJECT["project"]["optional-dependencies"]
-    wanted = PROJECT["project"]["dependencies"] + extras["serving"] + extras["server"] + extras["dev"]
+    wanted = PROJECT["project"]["dependencies"] + extras["serving"] + extras["server"] + extras["cluster"] + extras["dev"]
     assert {_name(one) for one in wanted} - {"memory3"} - pins == set()
 
 
