@@ -13,6 +13,8 @@ from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server, ServerLimits
 from memory3.model.embedder import Embedder
 from memory3.store import limits
+from memory3.store.errors import ResourceExhausted
+from memory3.store.types import Document, UpsertResult
 from typer.testing import CliRunner, Result
 
 FILES = 120
@@ -101,6 +103,28 @@ def test_the_same_add_goes_on_when_there_is_space(
         assert "0 documents added" in add(*options, code=1).stdout
     rest = report_of(add(*options, "--json"))
     assert (rest["added"], rest["unchanged"], rest["stopped"]) == (FILES - added, added, None)
+
+
+def test_what_a_refused_call_had_stored_is_counted(
+    tmp_path: Path, folder: Path, random_model: str, embedded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call takes several transactions: those before the one without space stand, though it answered for none."""
+    options = ["--data", tmp_path / "data", "--model", random_model]
+    add(folder / "001.md", *options)
+    upsert = Embedded.upsert
+
+    def upsert_five(self: Embedded, documents: list[Document], **others: Any) -> list[UpsertResult]:
+        upsert(self, documents[:5], **others)
+        raise ResourceExhausted("no space is left")
+
+    monkeypatch.setattr(Embedded, "upsert", upsert_five)
+    report = report_of(add(folder, *options, "--json", code=1))
+    with Embedded(tmp_path / "data", model=random_model) as memory:
+        count, one = memory.count(), memory.get("001.md")
+    assert one is not None
+    assert (report["added"], report["unchanged"], count.documents) == (4, 1, 5)
+    assert report["memories"] == count.memories - len(one.memories)
+    assert Path(report["stopped"]["name"]).name == "005.md"
 
 
 def test_a_file_too_large_for_a_message_is_named_and_the_others_go_on(
