@@ -82,9 +82,8 @@ def test_one_text_is_one_stop_string(client: Client, memory: Embedded, collectio
     """Over gRPC a text once became as many stop strings as it has letters, in process it was one."""
 
     def made(of: Client | Embedded, stop: str | list[str]) -> str:
-        return (
-            of.generate("Mira", collection=collection, max_tokens=40, temperature=1.0, seed=1, stop=stop).result().text
-        )
+        stream = of.generate("Mira", collection=collection, max_tokens=40, temperature=1.0, seed=1, stop=stop)
+        return stream.result().text
 
     whole = made(client, [])
     stop = whole[-4:-1]
