@@ -216,7 +216,14 @@ def test_add_stopped_in_the_middle_keeps_what_it_stored(
     (tmp_path / "facts.jsonl").write_text(lines)
     data = tmp_path / "data"
     command = [*COMMAND, "add", str(tmp_path / "facts.jsonl"), "--data", str(data), "--model", random_model]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Shells start what runs in the background with Ctrl-C ignored, and a command inherits that from its tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while sum(path.stat().st_size for path in data.glob("collections/*/shard-0000/records/data.mdb")) < 300_000:
         time.sleep(0.05)
         assert process.poll() is None, process.stderr and process.stderr.read()
