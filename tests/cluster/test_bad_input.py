@@ -4,14 +4,13 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
-import numpy.typing as npt
 import pytest
 from memory3.client import Client
 from memory3.cluster.embedded import Embedded
@@ -22,7 +21,6 @@ from memory3.protos.memory3.v1 import types_pb2
 from memory3.store.errors import (
     AlreadyExists,
     Cancelled,
-    Corrupted,
     DeadlineExceeded,
     DirectoryInUse,
     FailedPrecondition,
@@ -37,6 +35,8 @@ from memory3.store.types import Document
 from memory3.wire import convert
 from memory3.wire.key_values import KeyValuesItem, PutKeyValues, encode_put
 
+from .builders import raw
+
 BEES = Document("bees", "Mira Sandoval keeps bees on the roof of the old post office.")
 
 
@@ -49,13 +49,6 @@ def nothing_lost(client: Client, collection: str) -> Iterator[None]:
     assert found is not None and found.text == BEES.text
     assert client.recall("Who keeps bees?", 1, collection=collection)[0].key == "bees"
     assert client.check(full=True, collection=collection).ok
-
-
-def raw(server: Server, method: str, request: Any, timeout: float = 30) -> Any:
-    """Call a method with any bytes, as a client that checks nothing would."""
-    with grpc.insecure_channel(server.address) as channel:
-        call: Any = channel.unary_unary(f"/memory3.v1.MemoryService/{method}")
-        return call(request if isinstance(request, bytes) else request.SerializeToString(), timeout=timeout)
 
 
 BAD_DOCUMENTS: dict[str, tuple[Document, str]] = {
@@ -283,51 +276,6 @@ def one_vector_for_all(memory: Embedded) -> Iterator[None]:
         del embedder.embed
 
 
-@contextmanager
-def slow_embedding(memory: Embedded, seconds: float) -> Iterator[list[int]]:
-    """Within it a batch of texts takes so long; gives the sizes of the batches embedded."""
-    embedder = memory.models.embedder
-    sizes: list[int] = []
-
-    def embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        time.sleep(seconds)
-        sizes.append(len(texts))
-        return np.tile(np.eye(384, dtype=np.float32)[1], (len(texts), 1))
-
-    embedder.embed = embed  # type: ignore[method-assign]
-    try:
-        yield sizes
-    finally:
-        del embedder.embed
-
-
-def test_a_recall_of_too_much_is_refused_unembedded(server: Server, memory: Embedded, collection: str) -> None:
-    """All of a message's texts were embedded before they were counted: a million kept a worker busy for hours."""
-    with slow_embedding(memory, 0.0) as embedded:
-        for texts, message in ((["q"] * 1_000_000, "1000000 queries"), (["x" * 1_025] * 1_024, "1049600 bytes")):
-            with pytest.raises(grpc.RpcError) as caught:
-                raw(server, "Recall", pb.RecallRequest(collection=collection, texts=texts))
-            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT and message in str(caught.value)
-    assert embedded == []
-
-
-def test_a_recall_nobody_waits_for_ends(server: Server, memory: Embedded, collection: str) -> None:
-    """It went on to embed what was left of its texts, deadline or not."""
-    with slow_embedding(memory, 0.2) as embedded:
-        with Client(server.address, timeout_s=0.5) as hasty, pytest.raises(DeadlineExceeded, match="ran out"):
-            hasty.recall(["q"] * 1_000, collection=collection)
-        time.sleep(1)
-        assert len(embedded) <= 4, "of 16 batches"
-
-
-def test_a_recall_tells_its_progress(client: Client, memory: Embedded, collection: str) -> None:
-    told: list[tuple[int, int]] = []
-    client.recall(["q"] * 100, 1, collection=collection, progress=lambda *p: told.append(p))
-    assert told == [(100, 100)]
-    memory.recall(["q"] * 100, 1, collection=collection, progress=lambda *p: told.append(p))
-    assert told[1:] == [(0, 100), (64, 100), (100, 100)]
-
-
 def test_an_expired_deadline(server: Server, client: Client, collection: str) -> None:
     """A long upsert stops when its time is over; what it had not stored by then never appears."""
     text = "".join(f"Sentence number {number} of a long document. " for number in range(6_000))
@@ -412,73 +360,6 @@ def test_another_format_version(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
     with pytest.raises(UnsupportedFormat, match="99"):
         Embedded(tmp_path / "data")
-
-
-def test_a_damaged_text_is_data_loss_and_can_be_mended(tmp_path: Path, random_model: str) -> None:
-    ferry = Document("ferry", "The ferry to the island leaves at nine sharp.")
-    with Embedded(tmp_path / "data", model=random_model) as memory:
-        memory.upsert([BEES, ferry])
-    _flip(tmp_path / "data", "records", b"leaves at nine sharp")
-    with (
-        Embedded(tmp_path / "data", model=random_model) as memory,
-        Server(memory, write_in_background=False) as server,
-        Client(server.address) as client,
-    ):
-        with pytest.raises(Corrupted):
-            client.get("ferry")
-        assert [hit.key for hit in client.recall("When does the ferry leave?")] == ["bees"]
-        assert client.ask("When does the ferry leave?", max_tokens=2).result().memories[0].key == "bees"
-        assert client.stats().quarantined > 0
-        assert client.upsert(ferry)[0].changed, "the damaged document was taken for unchanged"
-        assert client.recall("When does the ferry leave?")[0].key == "ferry"
-        assert client.check(full=True).ok
-
-
-def test_damaged_key_values_are_never_read_and_written_again(tmp_path: Path, random_model: str) -> None:
-    with Embedded(tmp_path / "data", model=random_model) as memory:
-        memory.upsert(BEES)
-        assert memory.write() == 1
-        model = memory.models.language_model
-        seq = memory.recall("bees", 1)[0].seq
-        (values,) = memory.fetch_key_values(model.fingerprint, [seq])
-    assert values is not None
-    _flip(tmp_path / "data", "kv", values[100:164])
-    with (
-        Embedded(tmp_path / "data", model=random_model) as memory,
-        Server(memory, write_in_background=False) as server,
-        Client(server.address) as client,
-    ):
-        with pytest.raises(Corrupted, match="are cold now"):
-            client.fetch_key_values(model.fingerprint, [seq])
-        assert client.fetch_key_values(model.fingerprint, [seq]) == [None]
-        client.ask("Who keeps bees?", max_tokens=2).result()
-        assert client.fetch_key_values(model.fingerprint, [seq]) == [values]
-        assert client.check(full=True).ok
-
-
-def test_an_answer_heals_damaged_key_values_itself(tmp_path: Path, random_model: str) -> None:
-    with Embedded(tmp_path / "data", model=random_model) as memory:
-        memory.upsert(BEES)
-        memory.write()
-        (values,) = memory.fetch_key_values(memory.models.language_model.fingerprint, [1])
-        before = memory.ask("Who keeps bees?", max_tokens=4).result()
-    assert values is not None
-    _flip(tmp_path / "data", "kv", values[100:164])
-    with Embedded(tmp_path / "data", model=random_model) as memory:
-        after = memory.ask("Who keeps bees?", max_tokens=4).result()
-        assert (after.text, [hit.key for hit in after.memories]) == (before.text, ["bees"])
-
-
-def _flip(data: Path, environment: str, content: bytes) -> None:
-    """Change one bit of a stored value, as a bad disk would."""
-    (path,) = data.glob(f"collections/*/shard-0000/{environment}/data.mdb")
-    stored = bytearray(path.read_bytes())
-    at = stored.find(content)
-    assert at >= 0
-    while at >= 0:  # older pages may hold copies
-        stored[at + len(content) // 2] ^= 1
-        at = stored.find(content)
-    path.write_bytes(stored)
 
 
 def test_an_address_without_a_server() -> None:

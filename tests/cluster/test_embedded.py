@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -122,22 +123,15 @@ def test_other_collections_keep_the_embedder_that_they_were_made_for(tmp_path: P
 def test_many_that_come_first_at_once_lose_nothing(tmp_path: Path, small_embedder: str, random_model: str) -> None:
     with Embedded(tmp_path) as memory:
         memory.count()
-    errors: list[BaseException] = []
     with Embedded(tmp_path, embedder=small_embedder, model=random_model) as memory:
         memory.load_models()
         start = threading.Barrier(8)
 
         def work(number: int) -> None:
-            try:
-                start.wait()
-                memory.upsert(Document(f"key-{number}", f"Sentence number {number}."))
-                memory.count()
-            except BaseException as error:
-                errors.append(error)
+            start.wait()
+            memory.upsert(Document(f"key-{number}", f"Sentence number {number}."))
+            memory.count()
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert not errors and memory.count().documents == 8
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(work, range(8)))
+        assert memory.count().documents == 8

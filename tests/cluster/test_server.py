@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -224,24 +225,16 @@ def test_another_client_may_use_key_values_as_plain_protobuf(server: Server, cli
 
 
 def test_calls_from_many_threads(client: Client, collection: str) -> None:
-    errors: list[BaseException] = []
-
     def work(number: int) -> None:
-        try:
-            document = Document(f"key-{number}", f"House number {number} is painted in colour {number}.")
-            client.upsert(document, collection=collection)
-            assert client.recall(document.text, 1, collection=collection)[0].key == document.key
-            client.ask("Which colour?", collection=collection, max_tokens=2).result()
-            client.delete(document.key, collection=collection)
-        except BaseException as error:
-            errors.append(error)
+        document = Document(f"key-{number}", f"House number {number} is painted in colour {number}.")
+        client.upsert(document, collection=collection)
+        assert client.recall(document.text, 1, collection=collection)[0].key == document.key
+        client.ask("Which colour?", collection=collection, max_tokens=2).result()
+        client.delete(document.key, collection=collection)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors and client.count(collection=collection).documents == 0
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    assert client.count(collection=collection).documents == 0
     assert client.check(full=True, collection=collection).ok
 
 
