@@ -8,7 +8,7 @@ import typer
 
 from .connection import limit_threads
 from .options import Json
-from .output import notes, print_json, results
+from .output import counted, notes, print_json, results
 
 
 def train(
@@ -52,7 +52,9 @@ def train(
     if preset not in RECIPES:
         raise typer.BadParameter(f"there is no recipe {preset!r}; choose one of {', '.join(RECIPES)}")
 
-    stopped_by = run(preset, out, text, minutes, 1 if device != "cpu" else processes, device, start, first_stage)
+    workers = 1 if device != "cpu" else processes
+    with counted("seconds of training") as progress:
+        stopped_by = run(preset, out, text, minutes, workers, device, start, first_stage, progress)
     if json:
         print_json({"finished": stopped_by == 0, "model": str(out / "model"), "log": str(out / "log.jsonl")})
     elif stopped_by:

@@ -49,18 +49,15 @@ class Embedder:
         packaged = name == DEFAULT_EMBEDDER
         path = str(_packaged_folder()) if packaged else name
         from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging
 
-        shown = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # "Loading weights", for a tenth of a second
+        from .progress_bars import downloads_only
+
         try:
-            # All of the packaged model is on the disk: never ask the hub for files that the package leaves out.
-            return cls(name, SentenceTransformer(path, device=device, local_files_only=packaged))
+            with downloads_only():
+                # All of the packaged model is on the disk: never ask the hub for files that the package leaves out.
+                return cls(name, SentenceTransformer(path, device=device, local_files_only=packaged))
         except (OSError, ValueError) as error:
             raise NotFound(f"cannot load the embedder {name!r}: {error}; give a folder or a hub name") from error
-        finally:
-            if shown:
-                logging.enable_progress_bar()
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return vectors of length one, float32, shape (texts, dimension)."""

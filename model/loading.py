@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.utils.logging import disable_progress_bar
 
 from ..store.errors import InvalidArgument, NotFound
 from .attention import NAME, LayerMemories
+from .progress_bars import downloads_only
 from .writer import causal_mask
 
 TINY = Path(__file__).parent / "tiny"
@@ -28,14 +28,13 @@ def load_model(name_or_path: str | None, device: str, dtype: torch.dtype | None)
         NotFound: there is no such model, here or on the hub.
         InvalidArgument: its attention cannot read memories; the message says why.
     """
-    # A server's log and a command's error output are no place for a library's own bars.
-    disable_progress_bar()
     source = str(TINY) if name_or_path is None else name_or_path
     wanted = dtype if dtype is not None else (torch.float32 if device == "cpu" else "auto")
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            source, attn_implementation=NAME, dtype=wanted, local_files_only=os.path.isdir(source)
-        )
+        with downloads_only():
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                source, attn_implementation=NAME, dtype=wanted, local_files_only=os.path.isdir(source)
+            )
     except OSError as error:
         raise NotFound(
             f"no model {source!r}: give a folder with config.json and weights, or a Hugging Face name "

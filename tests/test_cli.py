@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -207,7 +207,29 @@ def test_a_server_killed_loses_nothing_and_is_not_waited_for(tmp_path: Path, ran
         assert time.monotonic() - started < 20
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+STOPS = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+
+def stopped(number: signal.Signals, code: int, until: Callable[[], bool], *arguments: object) -> tuple[str, str]:
+    """Start a command, stop it once `until` holds, insist on its exit code; what it printed."""
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Shells start what runs in the background with Ctrl-C ignored, and a command inherits that from its tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while not until():
+        time.sleep(0.05)
+        assert process.poll() is None, process.stderr and process.stderr.read()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code and "Traceback" not in err, err
+    return out, err
+
+
+@STOPS
 def test_add_stopped_in_the_middle_keeps_what_it_stored(
     tmp_path: Path, random_model: str, number: signal.Signals, code: int
 ) -> None:
@@ -215,21 +237,11 @@ def test_add_stopped_in_the_middle_keeps_what_it_stored(
     lines = "".join(json.dumps({"key": f"{n:05}", "text": f"Fact number {n}. " * 20}) + "\n" for n in range(3_000))
     (tmp_path / "facts.jsonl").write_text(lines)
     data = tmp_path / "data"
-    command = [*COMMAND, "add", str(tmp_path / "facts.jsonl"), "--data", str(data), "--model", random_model]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Shells start what runs in the background with Ctrl-C ignored, and a command inherits that from its tests.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while sum(path.stat().st_size for path in data.glob("collections/*/shard-0000/records/data.mdb")) < 300_000:
-        time.sleep(0.05)
-        assert process.poll() is None, process.stderr and process.stderr.read()
-    process.send_signal(number)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == code and "Traceback" not in err
+
+    def has_stored() -> bool:
+        return sum(path.stat().st_size for path in data.glob("collections/*/shard-0000/records/data.mdb")) >= 300_000
+
+    stopped(number, code, has_stored, "add", tmp_path / "facts.jsonl", "--data", data, "--model", random_model)
     with Embedded(data, model=random_model) as memory:
         count = memory.count().documents
         assert 0 < count < 3_000 and memory.check(full=True).ok
@@ -275,23 +287,38 @@ def test_eval_tells_what_each_way_of_answering_gets_right(tmp_path: Path, random
     assert "needs documents" in run("eval", tmp_path / "no.json", code=2).stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@STOPS
 def test_training_stopped_in_the_middle_goes_on_where_it_was(tmp_path: Path, number: signal.Signals, code: int) -> None:
     """In every process that shares it: once SIGTERM left the workers training until their time was over."""
     from_there = ["--start", str(TINY), "--first-stage", "memory"]
     train = ["train", "--processes", "2", *from_there, "--json", "--out", str(tmp_path)]
-    process = subprocess.Popen([*COMMAND, *train], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "tokenizer.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    time.sleep(5)  # some steps
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code and "stopped at step" in err and "Traceback" not in err
+    tokenizer = tmp_path / "tokenizer.json"
+    some_steps = 5.0
+    out, err = stopped(
+        number, code, lambda: tokenizer.exists() and time.time() > tokenizer.stat().st_mtime + some_steps, *train
+    )
+    assert "stopped at step" in err
     assert json.loads(out)["finished"] is False and (tmp_path / "checkpoint.pt").exists()
     again = run(*train, "--minutes", "0.01", code=0)
     assert "resumed at step" in again.stderr and json.loads(again.stdout)["finished"] is True
     assert (tmp_path / "model" / "model.safetensors").exists()
+
+
+@STOPS
+def test_training_stopped_before_it_began_says_so(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    out, _ = stopped(number, code, (tmp_path / "tokenizer.json").exists, "train", "--json", "--out", tmp_path)
+    assert json.loads(out)["finished"] is False and not (tmp_path / "model").exists()
+
+
+@STOPS
+def test_a_demo_stopped_in_the_middle_takes_its_server_with_it(
+    tmp_path: Path, random_model: str, number: signal.Signals, code: int
+) -> None:
+    data = tmp_path / "data"
+    stopped(number, code, (data / "server.json").exists, "demo", "--data", data, "--model", random_model)
+    assert not (data / "server.json").exists()
+    with Embedded(data, model=random_model) as memory:
+        assert memory.check(full=True).ok
 
 
 def test_demo_does_the_main_job(tmp_path: Path, random_model: str) -> None:

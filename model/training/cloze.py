@@ -97,15 +97,12 @@ class Cloze:
         return len(self._places)
 
     def passage(self) -> Passage:
-        """A passage that has a question, and questions of the text beside it that it does not answer."""
+        """A passage, questions that it answers, if any can be made, and questions of the text beside it."""
         random = self._random
-        while True:
-            number, at = random.choice(self._places)
-            windows = self._documents[number]
-            found = blanks(windows[at])
-            if found:
-                break
+        number, at = random.choice(self._places)
+        windows = self._documents[number]
         text = windows[at]
+        found = blanks(text)
         beside = [blank for blank in blanks(windows[at - 1]) if blank.answer not in text]
         asked = random.sample(found, min(3, len(found)))
         missing = random.sample(beside, min(2, len(beside)))

@@ -8,14 +8,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing import get_context
+from torch.multiprocessing.spawn import ProcessException, SpawnContext, spawn
 
 from ...store.errors import InvalidArgument
 from .recipes import RECIPES
 from .trainer import Recipe, Trainer
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
 
 
 def train(
@@ -27,6 +32,7 @@ def train(
     device: str,
     start: Path | None = None,
     first_stage: str | None = None,
+    progress: Callable[[int, int], None] = lambda seconds, of: None,
 ) -> int:
     """Train a preset's model into `out`, or go on from the checkpoint there.
 
@@ -38,9 +44,29 @@ def train(
         start: folder of a model to go on from, or None for fresh weights.
         first_stage: name of the recipe's stage to begin with; None begins with the first.
         processes: CPU processes that share each step (1 on a GPU).
+        progress: told every second how many of how many seconds are done.
 
     Returns:
         The number of the signal that stopped it, 0 when it ran to its end.
+
+    Raises:
+        InvalidArgument: the recipe has no such stage.
+    """
+    recipe = recipe_of(preset, minutes, first_stage)
+    out.mkdir(parents=True, exist_ok=True)
+    # One process of its own too, so that there is one way to stop it and to hear from it.
+    done = get_context("spawn").Value("d", 0.0)
+    arguments = (processes, _free_port(), done, recipe, out, text, device, start)
+    context = spawn(_work, arguments, nprocs=processes, join=False)
+    assert context is not None
+    with _stopped_by(lambda: [process.terminate() for process in context.processes]) as stop:
+        while not _ended(context, stop):
+            progress(round(60 * done.value), round(60 * sum(stage.minutes for stage in recipe.stages)))
+    return stop.number
+
+
+def recipe_of(preset: str, minutes: float | None, first_stage: str | None) -> Recipe:
+    """The recipe of a name, begun with a later stage, its stages made longer or shorter; None leaves it as it is.
 
     Raises:
         InvalidArgument: the recipe has no such stage.
@@ -54,16 +80,18 @@ def train(
     if minutes is not None:
         factor = minutes / sum(stage.minutes for stage in recipe.stages)
         recipe = replace(recipe, stages=tuple(replace(s, minutes=s.minutes * factor) for s in recipe.stages))
-    out.mkdir(parents=True, exist_ok=True)
-    arguments = (processes, _free_port(), recipe, out, text, device, start)
-    if processes == 1:
-        return _work(0, *arguments)
-    context = spawn(_work, arguments, nprocs=processes, join=False)
-    assert context is not None
-    with _stopped_by(lambda: [process.terminate() for process in context.processes]) as stop:
-        while not context.join():
-            pass
-    return stop.number
+    return recipe
+
+
+def _ended(context: SpawnContext, stop: "_Stop") -> bool:
+    """Wait a second for the workers; one that a signal ended before it could listen to it has ended as well."""
+    try:
+        ended: bool = context.join(timeout=1)
+        return ended
+    except ProcessException:
+        if not stop.number:
+            raise
+        return all(not process.is_alive() for process in context.processes)
 
 
 class _Stop:
@@ -100,12 +128,13 @@ def _work(
     rank: int,
     processes: int,
     port: int,
+    done: "Synchronized[float]",
     recipe: Recipe,
     out: Path,
     text: Path | None,
     device: str,
     start: Path | None,
-) -> int:
+) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if device == "cpu":
         # One thread a process: two OpenMP threads wait for each other whenever anything else runs.
@@ -113,10 +142,9 @@ def _work(
     if processes > 1:
         dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
     try:
-        trainer = Trainer(recipe, out, text, device, start)
-        with _stopped_by(trainer.stop) as stop:
+        trainer = Trainer(recipe, out, text, device, start, lambda minutes: setattr(done, "value", minutes))
+        with _stopped_by(trainer.stop):
             trainer.run()
-        return stop.number
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

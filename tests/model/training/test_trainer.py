@@ -11,13 +11,15 @@ from memory3.model.context import Context
 from memory3.model.language_model import LanguageModel
 from memory3.model.layout import REFERENCE_TOKENS
 from memory3.model.recall_weight import recall_bias
-from memory3.model.training import command
 from memory3.model.training.batches import Encoder, Sampler
+from memory3.model.training.command import recipe_of
 from memory3.model.training.reading import answer_logits, exact, gather, memory_logits
-from memory3.model.training.trainer import Recipe, Stage, Trainer, arithmetic, new_model, schedule
+from memory3.model.training.recipes import RECIPES
+from memory3.model.training.trainer import Recipe, Stage, Trainer, arithmetic, natural_sources, new_model, schedule
 from memory3.model.training.worlds import World
 from memory3.model.writer import write_references
 from memory3.store.errors import InvalidArgument
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 SECONDS = 2.0
@@ -63,6 +65,9 @@ def test_a_run_learns_survives_and_exports(tokenizer: PreTrainedTokenizerFast, t
     assert second.step > first.step
     assert Trainer(RECIPE, tmp_path, None).done == {stage.name: stage.minutes for stage in RECIPE.stages}
 
+    saved = load_file(tmp_path / "model" / "model.safetensors")
+    assert {weight.dtype for weight in saved.values()} == {torch.bfloat16} and "lm_head.weight" not in saved
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "bfloat16"
     exported = LanguageModel.load(str(tmp_path / "model"))
     assert exported.checkpoint.layout == RECIPE.layout(kept_tokens=4)
     (value,) = exported.write(["Mira keeps bees."])
@@ -90,16 +95,38 @@ def test_its_log_tells_loss_and_exact_match(tokenizer: PreTrainedTokenizerFast, 
     (line,) = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert line["stage"] == "memory" and line["loss_copy"] == 2.0 and line["norm"] == 2.0 and line["minutes"] == 0.5
     assert all(0 <= line[name] <= 1 for name in ("context_1", "context_4", "memory", "memory_unweighed", "refused"))
+    assert line["kinds"] and all(0 <= value <= 1 for value in line["kinds"].values())
 
 
-def test_a_run_begins_with_the_stage_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_begins_with_the_stage_named() -> None:
     """What a model to go on from has learnt before is left out."""
-    seen: list[Recipe] = []
-    monkeypatch.setattr(command, "_work", lambda rank, processes, port, recipe, *rest: seen.append(recipe))
-    command.train("tiny", tmp_path, None, minutes=10, processes=1, device="cpu", first_stage="memory")
-    assert [(stage.name, stage.minutes) for stage in seen[0].stages] == [("memory", 10)]
+    recipe = recipe_of("tiny", 10, "memory")
+    assert [(stage.name, stage.minutes) for stage in recipe.stages] == [("memory", 10)]
+    assert [stage.name for stage in recipe_of("tiny", None, "context-4").stages] == ["context-4", "memory"]
+    assert recipe_of("tiny", None, None) == RECIPES["tiny"]
     with pytest.raises(InvalidArgument, match="no stage 'memories'; its stages are copy, context-1, context-4, memory"):
-        command.train("tiny", tmp_path, None, minutes=10, processes=1, device="cpu", first_stage="memories")
+        recipe_of("tiny", 10, "memories")
+
+
+def test_it_tells_how_far_it_is(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """In minutes of the whole recipe, over all its stages."""
+    tokenizer.save_pretrained(tmp_path)
+    told: list[float] = []
+    Trainer(RECIPE, tmp_path, None, progress=told.append).run()
+    whole = sum(stage.minutes for stage in RECIPE.stages)
+    assert told == sorted(told) and told[0] < 0.1 * whole and RECIPE.stages[0].minutes < told[-1] < whole
+
+
+def test_natural_text_is_taken_from_what_there_is(tmp_path: Path) -> None:
+    """Also from one kind alone; once a folder without any ended in an error of Python's."""
+    with pytest.raises(InvalidArgument, match="holds no natural text to train on"):
+        natural_sources(RECIPE, tmp_path, 1)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "code.txt").write_text("x = {1: 2}; " * 100)
+    with pytest.raises(InvalidArgument, match="put prose into"):
+        natural_sources(RECIPE, tmp_path, 1)
+    (tmp_path / "text" / "bees.txt").write_text("Mira keeps nine bees on the roof of the old post office. " * 20)
+    assert [share for _, share in natural_sources(RECIPE, tmp_path, 1)] == [RECIPE.quotation_share, RECIPE.cloze_share]
 
 
 def test_a_processor_without_bfloat16_products_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
