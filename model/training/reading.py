@@ -23,7 +23,8 @@ def write_by_length(model: PreTrainedModel, references: References, layout: Memo
     """`write_references` for references that lie in order of length."""
     parts = [
         write_references(model, references.tokens[part, :width], references.valid[part, :width], layout)
-        for part, width in _parts(references.valid)
+        # No part narrower than what is kept, so that all keep as many.
+        for part, width in _parts(references.valid, layout.kept_tokens)
     ]
     return {
         layer: Kept(
@@ -35,14 +36,14 @@ def write_by_length(model: PreTrainedModel, references: References, layout: Memo
     }
 
 
-def _parts(used: Tensor) -> Iterator[tuple[slice, int]]:
+def _parts(used: Tensor, width_min: int = 0) -> Iterator[tuple[slice, int]]:
     """Parts of the rows of `used` (N, T) bool, and the width that the longest row of each needs, in steps of 16."""
     column = torch.arange(1, used.shape[1] + 1, device=used.device)
     # One look at the device for all parts.
     lengths = (used * column).amax(dim=1).tolist()
     size = -(-len(lengths) // PARTS)
     for start in range(0, len(lengths), size):
-        width = -(-max(lengths[start : start + size]) // 16) * 16
+        width = -(-max(width_min, *lengths[start : start + size]) // 16) * 16
         yield slice(start, start + size), min(width, used.shape[1])
 
 

@@ -13,7 +13,7 @@ from memory3.model.layout import REFERENCE_TOKENS
 from memory3.model.recall_weight import recall_bias
 from memory3.model.training.batches import Encoder, Sampler
 from memory3.model.training.command import recipe_of
-from memory3.model.training.reading import answer_logits, exact, gather, memory_logits
+from memory3.model.training.reading import answer_logits, exact, gather, memory_logits, write_by_length
 from memory3.model.training.recipes import RECIPES
 from memory3.model.training.trainer import Recipe, Stage, Trainer, arithmetic, natural_sources, new_model, schedule
 from memory3.model.training.worlds import World
@@ -198,6 +198,26 @@ def test_training_reads_as_generation_does(tokenizer: PreTrainedTokenizerFast) -
             torch.testing.assert_close(logits[at], expected, atol=1e-5, rtol=1e-5)
             at += 1
     assert at == len(logits)
+
+
+@pytest.mark.parametrize("kept_tokens", [1, 16, 40, 128])
+def test_writing_by_length_keeps_what_writing_all_at_once_keeps(
+    tokenizer: PreTrainedTokenizerFast, kept_tokens: int
+) -> None:
+    """Also where a layout keeps more tokens than some references have, which once ended in an error."""
+    model = new_model(RECIPE, tokenizer).eval()
+    layout = RECIPE.layout(kept_tokens)
+    batch = Sampler(Encoder(tokenizer), World(4, "train", (1, 9)), 4).memory_batch(21, 5, 2, 0.0)
+    with torch.no_grad():
+        by_length = write_by_length(model, batch.references, layout)
+        at_once = write_references(model, batch.references.tokens, batch.references.valid, layout)
+    assert batch.references.valid.sum(dim=1).min() < 40 < batch.references.valid.sum(dim=1).max()
+    for layer, whole in at_once.items():
+        part = by_length[layer]
+        assert torch.equal(part.real, whole.real)
+        hole = ~whole.real[..., None]
+        for ours, theirs in ((part.key, whole.key), (part.value, whole.value)):
+            torch.testing.assert_close(ours.masked_fill(hole, 0), theirs.masked_fill(hole, 0), atol=1e-5, rtol=1e-5)
 
 
 def test_exact_match_counts_whole_answers(tokenizer: PreTrainedTokenizerFast) -> None:
