@@ -1,24 +1,28 @@
 """Exact match by recall weight: how much a memory's place in the recall counts when it is read, for one trained model.
 
-    python bench/recall_weight.py [--model FOLDER] [--questions 500]
+    python bench/recall_weight.py [--model FOLDER] [--questions 500] [EXAM.json ...]
 
 The exam of `memory3 eval` through the real store and retriever, once for each weight, nothing trained or written
 otherwise. Weight 0 reads all five memories alike, as the paper does; a very large one reads the best memory alone.
+Before that, how far behind the best the others lie, which training imitates (`GAP` in model/training/batches.py).
 """
 
 import argparse
 import json
 import shutil
+import statistics
 import tempfile
 from pathlib import Path
 
 import torch
 from machine import machine_line
+from memory3.cluster.embedded import Embedded
 from memory3.cluster.examination import examine
 from memory3.model.evaluation.exam import Exam, load_exam, unseen_worlds
 from memory3.model.evaluation.score import Score
 from memory3.model.layout import CONFIG_KEY
 from memory3.model.loading import TINY
+from memory3.store.types import Document
 
 WEIGHTS = (0.0, 10.0, 20.0, 30.0, 60.0, 1000.0)
 MEMORIES = 5
@@ -32,6 +36,20 @@ def weighed(model: Path, weight: float, folder: Path) -> Path:
     config[CONFIG_KEY]["recall_weight"] = weight
     (copy / "config.json").write_text(json.dumps(config))
     return copy
+
+
+def print_gaps(exam: Exam) -> None:
+    """How far behind the right memory the others lie, and how often it is the best."""
+    asked = [question for question in exam.questions if question.answers]
+    with tempfile.TemporaryDirectory() as folder, Embedded(Path(folder)) as memory:
+        memory.upsert([Document(key, text) for key, text in exam.documents.items()])
+        recalled = [memory.recall(question.text, MEMORIES) for question in asked]
+    right = [hits for question, hits in zip(asked, recalled, strict=True) if hits[0].key == question.key]
+    print(f"{exam.name}: the right memory is the best in {len(right) / len(asked):.3f} of {len(asked)} cases; then\n")
+    print("| place | similarity behind it | spread |\n|---|---|---|")
+    for place in range(1, MEMORIES):
+        gaps = [hits[0].score - hits[place].score for hits in right]
+        print(f"| {place + 1} | {statistics.mean(gaps):.3f} | {statistics.stdev(gaps):.3f} |")
 
 
 def score(exam: Exam, model: Path) -> Score:
@@ -50,7 +68,8 @@ def main() -> None:
     torch.set_num_threads(1)
     exams = [unseen_worlds(options.questions, seed=2026), *map(load_exam, options.exams)]
     print(machine_line())
-    print(f"{options.model.name}, {MEMORIES} memories recalled\n")
+    print_gaps(exams[0])
+    print(f"\n{options.model.name}, {MEMORIES} memories recalled\n")
     print("| exam | recall weight | exact match | right refusals | false refusals |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for weight in WEIGHTS:

@@ -24,7 +24,7 @@ def write_by_length(model: PreTrainedModel, references: References, layout: Memo
     parts = [
         write_references(model, references.tokens[part, :width], references.valid[part, :width], layout)
         # No part narrower than what is kept, so that all keep as many.
-        for part, width in _parts(references.valid, layout.kept_tokens)
+        for part, width in parts_by_length(references.valid, layout.kept_tokens)
     ]
     return {
         layer: Kept(
@@ -36,7 +36,7 @@ def write_by_length(model: PreTrainedModel, references: References, layout: Memo
     }
 
 
-def _parts(used: Tensor, width_min: int = 0) -> Iterator[tuple[slice, int]]:
+def parts_by_length(used: Tensor, width_min: int = 0) -> Iterator[tuple[slice, int]]:
     """Parts of the rows of `used` (N, T) bool, and the width that the longest row of each needs, in steps of 16."""
     column = torch.arange(1, used.shape[1] + 1, device=used.device)
     # One look at the device for all parts.
@@ -81,7 +81,7 @@ def answer_logits(
     """
     chosen = rows.weights > 0
     hidden = []
-    for part, width in _parts(chosen):
+    for part, width in parts_by_length(chosen):
         cache = None if prefix is None else _cached(model, prefix, len(rows.tokens[part]))
         read = model.model(
             input_ids=rows.tokens[part, :width],

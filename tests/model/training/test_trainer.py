@@ -130,7 +130,7 @@ def test_natural_text_is_taken_from_what_there_is(tmp_path: Path) -> None:
 
 
 def test_a_processor_without_bfloat16_products_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There they take twenty times as long."""
+    """There they take many times as long (bench/training_step.py)."""
     for flags, expected in (
         ({}, torch.float32),
         ({"avx512_bf16": False}, torch.float32),
