@@ -15,12 +15,16 @@ import torch.distributed as dist
 from torch.multiprocessing import get_context
 from torch.multiprocessing.spawn import ProcessException, SpawnContext, spawn
 
-from ...store.errors import InvalidArgument
+from ...store.errors import InvalidArgument, Memory3Error
 from .recipes import RECIPES
 from .trainer import Recipe, Trainer
 
 if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
     from multiprocessing.sharedctypes import Synchronized
+
+# It warns of every worker that it ends when another one failed; what failed is said once, by us.
+logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
 
 
 def train(
@@ -50,17 +54,17 @@ def train(
         The number of the signal that stopped it, 0 when it ran to its end.
 
     Raises:
-        InvalidArgument: the recipe has no such stage.
+        InvalidArgument: the recipe has no such stage, or `text` or `start` is not what it has to be.
     """
     recipe = recipe_of(preset, minutes, first_stage)
     out.mkdir(parents=True, exist_ok=True)
     # One process of its own too, so that there is one way to stop it and to hear from it.
-    done = get_context("spawn").Value("d", 0.0)
-    arguments = (processes, _free_port(), done, recipe, out, text, device, start)
+    done, refused = get_context("spawn").Value("d", 0.0), get_context("spawn").SimpleQueue()
+    arguments = (processes, _free_port(), done, refused, recipe, out, text, device, start)
     context = spawn(_work, arguments, nprocs=processes, join=False)
     assert context is not None
     with _stopped_by(lambda: [process.terminate() for process in context.processes]) as stop:
-        while not _ended(context, stop):
+        while not _ended(context, stop, refused):
             progress(round(60 * done.value), round(60 * sum(stage.minutes for stage in recipe.stages)))
     return stop.number
 
@@ -83,12 +87,14 @@ def recipe_of(preset: str, minutes: float | None, first_stage: str | None) -> Re
     return recipe
 
 
-def _ended(context: SpawnContext, stop: "_Stop") -> bool:
+def _ended(context: SpawnContext, stop: "_Stop", refused: "SimpleQueue[str]") -> bool:
     """Wait a second for the workers; one that a signal ended before it could listen to it has ended as well."""
     try:
         ended: bool = context.join(timeout=1)
         return ended
     except ProcessException:
+        if not refused.empty():
+            raise InvalidArgument(refused.get()) from None
         if not stop.number:
             raise
         return all(not process.is_alive() for process in context.processes)
@@ -129,6 +135,7 @@ def _work(
     processes: int,
     port: int,
     done: "Synchronized[float]",
+    refused: "SimpleQueue[str]",
     recipe: Recipe,
     out: Path,
     text: Path | None,
@@ -145,6 +152,10 @@ def _work(
         trainer = Trainer(recipe, out, text, device, start, lambda minutes: setattr(done, "value", minutes))
         with _stopped_by(trainer.stop):
             trainer.run()
+    except Memory3Error as error:
+        # To the other process an exception is the text of its traceback.
+        refused.put(str(error))
+        raise
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

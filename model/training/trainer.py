@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, Pre
 from ...store.errors import InvalidArgument
 from ..attention import NAME
 from ..layout import CONFIG_KEY, MemoryLayout
+from ..loading import load_model, load_tokenizer
 from .batches import Encoder, PassageSource, Rows, Sampler
 from .cloze import Cloze
 from .natural import QuestionSet, Quotations
@@ -170,17 +171,32 @@ class Trainer:
         self.model = new_model(recipe, self.tokenizer)
         nn.Module.to(self.model, device=device, dtype=arithmetic(device))
         if start is not None:
-            self.model.load_state_dict(AutoModelForCausalLM.from_pretrained(start).state_dict())
+            self._begin_with(start)
         self.optimizer = self._new_optimizer(recipe.stages[0])
         self._stopping = False
         self.step, self.done = 0, {stage.name: 0.0 for stage in recipe.stages}
         self._test = Sampler(self.encoder, World(77, "test"), 77)
         self._load()
 
+    def _begin_with(self, start: Path) -> None:
+        """Take over the weights of a trained model.
+
+        Raises:
+            NotFound: there is no model in the folder.
+            InvalidArgument: it has another shape than the recipe's.
+        """
+        weights = load_model(str(start), "cpu", None).state_dict()
+        try:
+            self.model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InvalidArgument(
+                f"the model in {start} has another shape than this recipe's; start from one of the same preset"
+            ) from error
+
     def _tokenizer(self, start: Path | None, natural: list[PassageSource]) -> PreTrainedTokenizerFast:
         """The tokenizer in `out`; if it is missing, the first process puts that of `start` or a new one there."""
         if self.rank == 0 and not (self.out / "tokenizer.json").exists():
-            known = None if start is None else PreTrainedTokenizerFast.from_pretrained(start)
+            known = None if start is None else load_tokenizer(str(start))
             (known or new_tokenizer(self.recipe, natural)).save_pretrained(self.out)
         if dist.is_initialized():
             dist.barrier()
