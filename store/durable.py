@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from . import points
 from .errors import Memory3Error, ResourceExhausted, Unavailable
 
 TEMPORARY = ".tmp"
@@ -40,14 +41,17 @@ def write_file(path: Path, *pieces: bytes | memoryview) -> None:
         try:
             with open(temporary, "wb") as file:
                 for piece in pieces:
+                    points.reached(points.WRITING_FILE, path)
                     file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
+            points.reached(points.BEFORE_RENAME, path)
             os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
         sync_directory(path.parent)
+        points.reached(points.RENAMED, path)
 
 
 def make_directory(path: Path) -> None:
@@ -75,3 +79,4 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    points.reached(points.DIRECTORY_SYNCED, path)

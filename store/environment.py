@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import lmdb
 
+from . import points
 from .durable import FULL, make_directory, remove_file, sync_directory, write_file
 from .errors import Corrupted, Memory3Error, ResourceExhausted, Unavailable
 from .limits import READERS_MAX
@@ -153,6 +154,8 @@ class Environment:
         """
         with self._errors(), self.lmdb.begin(write=True) as txn:
             yield txn
+            points.reached(points.BEFORE_COMMIT, self.path)
+        points.reached(points.COMMITTED, self.path)
 
     def bytes_used(self, txn: Transaction) -> int:
         """Return the bytes of all pages that hold data; the file may hold free ones besides."""
