@@ -17,6 +17,12 @@ METADATA_KEY_BYTES_MAX = 128
 METADATA_BYTES_MAX = 64 << 10
 """One document's metadata, encoded."""
 
+FILTER_DEPTH_MAX = 16
+"""Objects within objects of one filter."""
+FILTER_CONDITIONS_MAX = 256
+FILTER_VALUES_MAX = 10_000
+"""Values in all lists (`$in`, `$nin`) of one filter."""
+
 UPSERT_DOCUMENTS_MAX = 10_000
 UPSERT_BYTES_MAX = 256 << 20
 """Text of one upsert."""

@@ -104,7 +104,7 @@ def test_every_folder_with_code_is_a_package() -> None:
 
 
 def test_client_and_command_line_need_no_heavy_library() -> None:
-    heavy = ["torch", "transformers", "tokenizers", "sentence_transformers", "faiss", "lmdb", "xxhash"]
+    heavy = ["torch", "transformers", "tokenizers", "sentence_transformers", "faiss", "lmdb", "pyroaring", "xxhash"]
     code = f"import sys; sys.modules.update(dict.fromkeys({heavy})); import memory3.client, memory3.cli"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
