@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .answers import Answer, AnswerStream, Finished, GenerationEvent, Recalled, Text
+from .changes import ChangeStream
 from .store.errors import (
     Aborted,
     AlreadyExists,
@@ -28,6 +29,7 @@ from .store.errors import (
     UnsupportedFormat,
 )
 from .store.types import (
+    Change,
     CheckReport,
     CollectionInfo,
     CollectionStats,
@@ -50,6 +52,8 @@ __all__ = [
     "Answer",
     "AnswerStream",
     "Cancelled",
+    "Change",
+    "ChangeStream",
     "CheckReport",
     "CollectionInfo",
     "CollectionStats",

@@ -1,22 +1,26 @@
 """What `Embedded` and `Client` share in taking their callers' arguments, so that both accept and refuse the same."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from .store.errors import InvalidArgument
+from .store.filter_parser import parse_filter
+from .store.filters import Filter
 from .store.limits import RECALL_QUERIES_MAX
 from .store.types import Document, Vector
-from .store.validation import check_documents
+from .store.validation import check_documents, check_request_id, check_seqs, check_versions
 
 DEFAULT_COLLECTION = "default"
 RECALL_BYTES_MAX = 1 << 20
 """Text of the queries of one recall; store/limits.py says how many they may be."""
 
 Query: TypeAlias = str | Vector
+FilterMapping: TypeAlias = Mapping[str, Any]
+"""A filter as callers write it, such as `{"year": {"$gte": 2000}}` (docs/filters.md)."""
 Progress: TypeAlias = Callable[[int, int], None]
 """Told (done, of how many); an exception that it raises ends the work between two batches."""
 
@@ -72,6 +76,47 @@ def documents_of(documents: Document | Iterable[Document]) -> list[Document]:
             raise InvalidArgument(f"upsert takes Documents, not {type(document).__name__}; use Document(key, text)")
     check_documents(found)
     return found
+
+
+def checked_request_id(request_id: str) -> str:
+    """A caller's id of a request.
+
+    Raises:
+        InvalidArgument: it is empty or too long.
+    """
+    check_request_id(request_id)
+    return request_id
+
+
+def held_of(held: Iterable[int]) -> frozenset[int]:
+    """The seqs whose key-values a caller holds.
+
+    Raises:
+        InvalidArgument: they are too many, or something else.
+    """
+    found = list(held)
+    check_seqs(found)
+    return frozenset(found)
+
+
+def versions_of(expected: Mapping[str, int] | None, keys: Sequence[str]) -> dict[str, int]:
+    """The versions expected of some of a call's keys.
+
+    Raises:
+        InvalidArgument: they are of other keys, or something else.
+    """
+    found = {} if expected is None else expected
+    check_versions(found, keys)
+    return dict(found)
+
+
+def parsed(filter: FilterMapping | None) -> Filter | None:
+    """The filter that a mapping describes (docs/filters.md).
+
+    Raises:
+        InvalidArgument: it is no filter; says where, and what is allowed there.
+    """
+    return None if filter is None else parse_filter(filter)
 
 
 def keys_of(keys: str | Iterable[str]) -> list[str]:

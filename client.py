@@ -1,5 +1,6 @@
 """The Python client: the methods of the embedded store, carried out by a server. Needs no torch, faiss or lmdb."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -7,7 +8,20 @@ from typing import Any, Self, TypeVar, overload
 from google.protobuf.message import Message
 
 from .answers import AnswerStream, GenerationEvent
-from .calls import DEFAULT_COLLECTION, Progress, Queries, Query, documents_of, keys_of, stops_of
+from .calls import (
+    DEFAULT_COLLECTION,
+    FilterMapping,
+    Progress,
+    Queries,
+    Query,
+    checked_request_id,
+    documents_of,
+    held_of,
+    keys_of,
+    stops_of,
+    versions_of,
+)
+from .changes import Batch, ChangeStream
 from .protos.memory3.v1 import generation_service_pb2 as generation_pb
 from .protos.memory3.v1 import memory_service_pb2 as pb
 from .protos.memory3.v1 import types_pb2
@@ -25,7 +39,7 @@ from .store.types import (
     UpsertResult,
 )
 from .wire import convert
-from .wire.key_values import KeyValuesItem, PutKeyValues, batches, decode_fetched, encode_put
+from .wire.key_values import KeyValuesItem, PutKeyValues, batches, decode_fetched, decode_recalled, encode_put
 from .wire.transport import Responses, Transport
 
 TIMEOUT_S = 120.0
@@ -54,21 +68,33 @@ class Client:
         self,
         documents: Document | Iterable[Document],
         *,
+        expected_versions: Mapping[str, int] | None = None,
+        request_id: str | None = None,
         collection: str = DEFAULT_COLLECTION,
         progress: Progress | None = None,
     ) -> list[UpsertResult]:
         """Store each document whole, replacing what stood under its key; durable and searchable when it returns.
 
         A long list is stored in several transactions: what `progress` was told of is stored, also when it raises.
+        `expected_versions` are versions that must stand under some of the keys, 0 for none. The same documents sent
+        again under the same `request_id` are not stored twice, whatever happened meanwhile: the answer is the same.
 
         Raises:
             InvalidArgument: a document is invalid, or a key comes twice; nothing is stored.
+            Aborted: another version stands under a key than was expected.
         """
         found = documents_of(documents)
+        expected = versions_of(expected_versions, [document.key for document in found])
         messages = [convert.document_to_wire(document) for document in found]
         results = []
-        for batch, size in _upsert_batches(messages):
-            request = _message(pb.UpsertRequest, collection=collection, documents=batch)
+        for number, (batch, size) in enumerate(_upsert_batches(messages)):
+            request = _message(
+                pb.UpsertRequest,
+                collection=collection,
+                documents=batch,
+                expected_versions={one.key: expected[one.key] for one in batch if one.key in expected},
+                request_id=None if request_id is None else f"{checked_request_id(request_id)}/{number}",
+            )
             timeout_s = self._transport.timeout_s * max(1.0, size / UPSERT_BATCH_BYTES)
             response = self._transport.call("Upsert", request, timeout_s)
             results += [convert.upsert_result_from_wire(result) for result in response.results]
@@ -76,9 +102,31 @@ class Client:
                 progress(len(results), len(found))
         return results
 
-    def delete(self, keys: str | Iterable[str], *, collection: str = DEFAULT_COLLECTION) -> DeleteReceipt:
-        """Forget documents; once it returns, nothing of them is ever returned again."""
-        request = _message(pb.DeleteRequest, collection=collection, keys=keys_of(keys))
+    def delete(
+        self,
+        keys: str | Iterable[str] | None = None,
+        *,
+        filter: FilterMapping | None = None,
+        expected_versions: Mapping[str, int] | None = None,
+        request_id: str | None = None,
+        collection: str = DEFAULT_COLLECTION,
+    ) -> DeleteReceipt:
+        """Forget documents, by key or by filter; once it returns, nothing of them is ever returned again.
+
+        Raises:
+            Aborted: another version stands under a key than was expected.
+        """
+        if filter is not None and (keys is not None or expected_versions is not None):
+            raise InvalidArgument("delete takes keys, with their expected versions, or a filter, not both")
+        wanted = keys_of(() if keys is None else keys)
+        request = _message(
+            pb.DeleteRequest,
+            collection=collection,
+            keys=wanted,
+            filter=convert.filter_to_wire(filter),
+            expected_versions=versions_of(expected_versions, wanted),
+            request_id=None if request_id is None else checked_request_id(request_id),
+        )
         return convert.receipt_from_wire(self._transport.call("Delete", request).receipt)
 
     # To the type checker a str is an iterable of str too; the first overload that fits wins, which is right here.
@@ -100,36 +148,73 @@ class Client:
         documents = [found.get(key) for key in wanted]
         return documents[0] if isinstance(keys, str) else documents
 
-    def count(self, *, collection: str = DEFAULT_COLLECTION) -> Count:
-        """How many documents and memories the collection holds."""
-        request = _message(pb.CountRequest, collection=collection)
+    def count(self, *, filter: FilterMapping | None = None, collection: str = DEFAULT_COLLECTION) -> Count:
+        """How many documents and memories the collection holds, or how many of them match a filter."""
+        request = _message(pb.CountRequest, collection=collection, filter=convert.filter_to_wire(filter))
         return convert.count_from_wire(self._transport.call("Count", request).count)
 
     # Likewise: a str is a sequence of str.
     @overload
     def recall(  # type: ignore[overload-overlap]
-        self, query: Query, k: int = ..., *, collection: str = ..., progress: Progress | None = ...
+        self,
+        query: Query,
+        k: int = ...,
+        *,
+        filter: FilterMapping | None = ...,
+        key_values: str | None = ...,
+        held: Iterable[int] = ...,
+        collection: str = ...,
+        progress: Progress | None = ...,
     ) -> list[Hit]: ...
     @overload
     def recall(
-        self, query: Sequence[Query], k: int = ..., *, collection: str = ..., progress: Progress | None = ...
+        self,
+        query: Sequence[Query],
+        k: int = ...,
+        *,
+        filter: FilterMapping | None = ...,
+        key_values: str | None = ...,
+        held: Iterable[int] = ...,
+        collection: str = ...,
+        progress: Progress | None = ...,
     ) -> list[list[Hit]]: ...
     def recall(
         self,
         query: Query | Sequence[Query],
         k: int = 5,
         *,
+        filter: FilterMapping | None = None,
+        key_values: str | None = None,
+        held: Iterable[int] = (),
         collection: str = DEFAULT_COLLECTION,
         progress: Progress | None = None,
     ) -> list[Hit] | list[list[Hit]]:
-        """The `k` memories nearest to a text or vector, best first; a list of such lists for many queries."""
+        """The `k` memories nearest to a text or vector, best first; a list of such lists for many queries.
+
+        Only memories of documents that match `filter`, if given. `key_values` is the fingerprint of a model whose
+        key-values come with the hits, but for those of the seqs `held`. `Hit.warm` is about that model, else about
+        the server's.
+        """
         queries = Queries.of(query)
         if not queries.count:
             return []
         vectors = [] if queries.vectors is None else convert.vectors_to_wire(queries.vectors)
-        request = _message(pb.RecallRequest, collection=collection, texts=queries.texts, vectors=vectors, k=k)
-        response = self._transport.call("Recall", request)
-        found = [[convert.hit_from_wire(hit) for hit in hits.hits] for hits in response.results]
+        request = _message(
+            pb.RecallRequest,
+            collection=collection,
+            texts=queries.texts,
+            vectors=vectors,
+            k=k,
+            filter=convert.filter_to_wire(filter),
+            fingerprint=key_values,
+            held=held_of(held),
+        )
+        results, items = decode_recalled(self._transport.call("Recall", request))
+        values = {item.seq: item.values for item in items}
+        found = [
+            [convert.hit_from_wire(hit, values.get(hit.seq)) for hit in pb.Hits.FromString(hits).hits]
+            for hits in results
+        ]
         if progress is not None:
             progress(len(found), len(found))
         return found if queries.many else found[0]
@@ -230,6 +315,17 @@ class Client:
         stream = self._transport.stream("FetchKeyValues", request)
         return [item.values for message in stream for item in decode_fetched(message)]
 
+    def watch(self, after: Iterable[int] | None = None, *, collection: str = DEFAULT_COLLECTION) -> ChangeStream:
+        """The collection's changes as they come, without end; iterate, and close it to stop.
+
+        `after` holds a seq of each shard to be watched, as a stream's `positions` do; None watches from now on.
+
+        Raises:
+            FailedPrecondition: the log does not reach back so far: list the documents and watch from `stats`.
+        """
+        request = _message(pb.WatchRequest, collection=collection, after=() if after is None else list(after))
+        return ChangeStream(_Batches(self._transport.stream("Watch", request, math.inf)))
+
     def stats(self, *, collection: str = DEFAULT_COLLECTION) -> CollectionStats:
         """The state of the collection: sizes, counts, which models' key-values it holds."""
         request = _message(pb.StatsRequest, collection=collection)
@@ -240,9 +336,12 @@ class Client:
         request = _message(pb.CheckRequest, collection=collection, full=full)
         return convert.report_from_wire(self._transport.call("Check", request).report)
 
-    def create_collection(self, name: str) -> CollectionInfo:
-        """Make a collection for the server's embedder; one that exists with the same settings is returned."""
-        request = _message(pb.CreateCollectionRequest, collection=name)
+    def create_collection(self, name: str, *, shards: int | None = None) -> CollectionInfo:
+        """Make a collection for the server's embedder; one that exists with the same settings is returned.
+
+        `shards` is fixed for its life: the parts, searched side by side, that its documents are spread over.
+        """
+        request = _message(pb.CreateCollectionRequest, collection=name, shards=shards)
         return convert.info_from_wire(self._transport.call("CreateCollection", request).info)
 
     def drop_collection(self, name: str) -> None:
@@ -263,9 +362,22 @@ class Client:
         """End the connection and the calls that run on it."""
         self._transport.close()
 
-    def list(self, *, limit: int = 100, page_token: str = "", collection: str = DEFAULT_COLLECTION) -> Page:
+    def list(
+        self,
+        *,
+        filter: FilterMapping | None = None,
+        limit: int = 100,
+        page_token: str = "",
+        collection: str = DEFAULT_COLLECTION,
+    ) -> Page:
         """Documents in the order of their keys, a page at a time; pages may be shorter than `limit`."""
-        request = _message(pb.ListRequest, collection=collection, limit=limit, page_token=page_token)
+        request = _message(
+            pb.ListRequest,
+            collection=collection,
+            filter=convert.filter_to_wire(filter),
+            limit=limit,
+            page_token=page_token,
+        )
         response = self._transport.call("List", request)
         return Page(tuple(map(convert.stored_from_wire, response.documents)), response.next_page_token)
 
@@ -293,6 +405,18 @@ class _Events(Iterator[GenerationEvent]):
             event = convert.event_from_wire(next(self._responses))
             if event is not None:
                 return event
+
+
+class _Batches(Iterator[Batch]):
+    """A stream of changes as batches; closing it ends the watch."""
+
+    def __init__(self, responses: Responses) -> None:
+        self._responses = responses
+        self.close: Callable[[], None] = responses.close
+
+    def __next__(self) -> Batch:
+        response: pb.WatchResponse = next(self._responses)
+        return [convert.change_from_wire(change) for change in response.changes], tuple(response.positions)
 
 
 def _message(kind: type[Request], **fields: Any) -> Request:

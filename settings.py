@@ -40,13 +40,17 @@ class Settings(BaseSettings):
     workers: int = Field(default=32, ge=2, le=1024, description="calls that the server works on at once")
     generations_max: int = Field(default=2, ge=1, le=256, description="generations that run at once")
     generations_waiting_max: int = Field(default=8, ge=0, le=1024, description="generations that may wait")
+    watches_max: int = Field(default=8, ge=1, le=1024, description="callers that may watch changes at once")
+    shards: int = Field(default=1, ge=1, le=64, description="shards of a new default collection")
     stop_grace_s: float = Field(default=10.0, ge=0, description="time that running calls get when the server stops")
 
     @model_validator(mode="after")
     def _workers_for_other_calls(self) -> Self:
-        """A generation holds a worker while it runs and while it waits."""
-        if self.generations_max + self.generations_waiting_max >= self.workers:
-            raise ValueError("generations_max and generations_waiting_max together must leave workers for other calls")
+        """A generation holds a worker while it runs and while it waits, and so does a watch."""
+        if self.generations_max + self.generations_waiting_max + self.watches_max >= self.workers:
+            raise ValueError(
+                "generations_max, generations_waiting_max and watches_max together must leave workers for other calls"
+            )
         return self
 
     @classmethod

@@ -38,7 +38,7 @@ class BackgroundWriter:
             self._thread.join()
 
     def _run(self) -> None:
-        seen: dict[str, int] = {}
+        seen: dict[str, tuple[int, ...]] = {}
         while not self._stopping.wait(LOOK_S):
             try:
                 went_well = self._warm_all(seen)
@@ -48,7 +48,7 @@ class BackgroundWriter:
             if not went_well:
                 self._stopping.wait(PAUSE_S)
 
-    def _warm_all(self, seen: dict[str, int]) -> bool:
+    def _warm_all(self, seen: dict[str, tuple[int, ...]]) -> bool:
         """Go once through the collections; say whether all of them went well."""
         went_well = True
         for info in self._memory.list_collections():
@@ -60,10 +60,10 @@ class BackgroundWriter:
                 went_well = False
         return went_well
 
-    def _warm(self, name: str, seen: dict[str, int]) -> None:
+    def _warm(self, name: str, seen: dict[str, tuple[int, ...]]) -> None:
         collection = self._memory.opened(name)
-        position = collection.stats().position
-        if seen.get(name) == position:
+        positions = collection.stats().positions
+        if seen.get(name) == positions:
             return
         model = self._memory.models.language_model
         for texts in cold_batches(collection, model.fingerprint, None, SLICE_MEMORIES):
@@ -74,7 +74,7 @@ class BackgroundWriter:
             except InvalidArgument as error:
                 # A text in which this model's tokenizer sees nothing. They stay cold, the next are tried.
                 _log.warning("some memories cannot be written by model %s: %s", model.name, error)
-        seen[name] = position
+        seen[name] = positions
 
 
 def _tell(of: str, error: Exception) -> None:

@@ -111,8 +111,8 @@ def _guarded_stream(handler: Handler, activity: Activity) -> Handler:
     return stream
 
 
-def _check_size(response: Message, message_bytes_max: int) -> None:
-    size = response.ByteSize()
+def _check_size(response: Message | bytes, message_bytes_max: int) -> None:
+    size = len(response) if isinstance(response, bytes) else response.ByteSize()
     if size > message_bytes_max:
         raise ResourceExhausted(
             f"the answer has {size} bytes, a message may have {message_bytes_max}; ask for less in one call"

@@ -10,7 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ..answers import AnswerStream
-from ..calls import DEFAULT_COLLECTION, Progress, Queries, Query, documents_of, keys_of, stops_of
+from ..calls import (
+    DEFAULT_COLLECTION,
+    FilterMapping,
+    Progress,
+    Queries,
+    Query,
+    documents_of,
+    held_of,
+    keys_of,
+    parsed,
+    stops_of,
+    versions_of,
+)
+from ..changes import ChangeStream
 from ..model.source import GenerationOptions
 from ..store.collection import Collection
 from ..store.directory import DataDirectory
@@ -30,6 +43,7 @@ from ..store.types import (
 from .ingest import upsert
 from .memory_source import CollectionSource
 from .models import Models
+from .watching import watch
 from .writing import write_cold
 
 EMBED_QUERIES = 64
@@ -39,8 +53,8 @@ EMBED_QUERIES = 64
 class Embedded:
     """A data directory opened in this process; a context manager, safe to share between threads.
 
-    The collection "default" always exists, and is of this process's embedder as long as it is empty. Model and embedder
-    are loaded by the first call that needs them.
+    The collection "default" always exists, and is of this process's embedder, and of so many `shards`, as long as it is
+    empty. Model and embedder are loaded by the first call that needs them.
 
     Raises:
         DirectoryInUse: another process serves the directory; it names the address to connect to.
@@ -48,9 +62,16 @@ class Embedded:
     """
 
     def __init__(
-        self, path: str | Path, *, embedder: str | None = None, model: str | None = None, device: str = "cpu"
+        self,
+        path: str | Path,
+        *,
+        embedder: str | None = None,
+        model: str | None = None,
+        device: str = "cpu",
+        shards: int = 1,
     ) -> None:
         self.models = Models(embedder, model, device)
+        self._shards = shards
         self._directory = DataDirectory.open(path)
         self._making_default = threading.Lock()
 
@@ -58,21 +79,46 @@ class Embedded:
         self,
         documents: Document | Iterable[Document],
         *,
+        expected_versions: Mapping[str, int] | None = None,
+        request_id: str | None = None,
         collection: str = DEFAULT_COLLECTION,
         progress: Progress | None = None,
     ) -> list[UpsertResult]:
         """Store each document whole, replacing what stood under its key; durable and searchable when it returns.
 
         A long list is stored in several transactions: what `progress` was told of is stored, also when it raises.
+        `expected_versions` are versions that must stand under some of the keys, 0 for none. The same documents sent
+        again under the same `request_id` are not stored twice, whatever happened meanwhile: the answer is the same.
 
         Raises:
             InvalidArgument: a document is invalid, or a key comes twice; nothing is stored.
+            Aborted: another version stands under a key than was expected.
         """
-        return upsert(self._embedding(collection), self.models, documents_of(documents), progress)
+        found = documents_of(documents)
+        expected = versions_of(expected_versions, [document.key for document in found])
+        return upsert(self._embedding(collection), self.models, found, expected, request_id, progress)
 
-    def delete(self, keys: str | Iterable[str], *, collection: str = DEFAULT_COLLECTION) -> DeleteReceipt:
-        """Forget documents; once it returns, nothing of them is ever returned again."""
-        return self.opened(collection).delete(keys_of(keys))
+    def delete(
+        self,
+        keys: str | Iterable[str] | None = None,
+        *,
+        filter: FilterMapping | None = None,
+        expected_versions: Mapping[str, int] | None = None,
+        request_id: str | None = None,
+        collection: str = DEFAULT_COLLECTION,
+    ) -> DeleteReceipt:
+        """Forget documents, by key or by filter; once it returns, nothing of them is ever returned again.
+
+        Raises:
+            Aborted: another version stands under a key than was expected.
+        """
+        opened, matching = self.opened(collection), parsed(filter)
+        if matching is None:
+            wanted = keys_of(() if keys is None else keys)
+            return opened.delete(wanted, versions_of(expected_versions, wanted), request_id)
+        if keys is not None or expected_versions is not None:
+            raise InvalidArgument("delete takes keys, with their expected versions, or a filter, not both")
+        return opened.delete_matching(matching, request_id)
 
     # To the type checker a str is an iterable of str too; the first overload that fits wins, which is right here.
     @overload
@@ -86,30 +132,51 @@ class Embedded:
         documents = self.opened(collection).get(keys_of(keys))
         return documents[0] if isinstance(keys, str) else documents
 
-    def count(self, *, collection: str = DEFAULT_COLLECTION) -> Count:
-        """How many documents and memories the collection holds."""
-        return self.opened(collection).count()
+    def count(self, *, filter: FilterMapping | None = None, collection: str = DEFAULT_COLLECTION) -> Count:
+        """How many documents and memories the collection holds, or how many of them match a filter."""
+        return self.opened(collection).count(parsed(filter))
 
     # Likewise: a str is a sequence of str.
     @overload
     def recall(  # type: ignore[overload-overlap]
-        self, query: Query, k: int = ..., *, collection: str = ..., progress: Progress | None = ...
+        self,
+        query: Query,
+        k: int = ...,
+        *,
+        filter: FilterMapping | None = ...,
+        key_values: str | None = ...,
+        held: Iterable[int] = ...,
+        collection: str = ...,
+        progress: Progress | None = ...,
     ) -> list[Hit]: ...
     @overload
     def recall(
-        self, query: Sequence[Query], k: int = ..., *, collection: str = ..., progress: Progress | None = ...
+        self,
+        query: Sequence[Query],
+        k: int = ...,
+        *,
+        filter: FilterMapping | None = ...,
+        key_values: str | None = ...,
+        held: Iterable[int] = ...,
+        collection: str = ...,
+        progress: Progress | None = ...,
     ) -> list[list[Hit]]: ...
     def recall(
         self,
         query: Query | Sequence[Query],
         k: int = 5,
         *,
+        filter: FilterMapping | None = None,
+        key_values: str | None = None,
+        held: Iterable[int] = (),
         collection: str = DEFAULT_COLLECTION,
         progress: Progress | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The `k` memories nearest to a text or vector, best first; a list of such lists for many queries.
 
-        `Hit.warm` is about the model of this process, and False as long as that is not loaded.
+        Only memories of documents that match `filter`, if given. `key_values` is the fingerprint of a model whose
+        key-values come with the hits, but for those of the seqs `held`. `Hit.warm` is about that model, else about
+        the one of this process, and False as long as that is not loaded.
         """
         queries = Queries.of(query)
         if not queries.count:
@@ -118,8 +185,15 @@ class Embedded:
         opened = self.opened(collection) if texts is None else self._embedding(collection)
         if vectors is None:
             vectors = _embed(self.models, texts or [], progress)
-        fingerprint = self.models.language_model.fingerprint if self.models.model_loaded else None
-        found = opened.recall(vectors, k, fingerprint)
+        own = self.models.language_model.fingerprint if self.models.model_loaded else None
+        found = opened.recall(
+            vectors,
+            k,
+            own if key_values is None else key_values,
+            parsed(filter),
+            key_values=key_values is not None,
+            held=held_of(held),
+        )
         return found if queries.many else found[0]
 
     def ask(
@@ -191,6 +265,16 @@ class Embedded:
         """The key-values of memories in the order asked for; None where none are stored for this model."""
         return self.opened(collection).fetch_key_values(fingerprint, list(seqs))
 
+    def watch(self, after: Iterable[int] | None = None, *, collection: str = DEFAULT_COLLECTION) -> ChangeStream:
+        """The collection's changes as they come, without end; iterate, and close it to stop.
+
+        `after` holds a seq of each shard to be watched, as a stream's `positions` do; None watches from now on.
+
+        Raises:
+            FailedPrecondition: the log does not reach back so far: list the documents and watch from `stats`.
+        """
+        return ChangeStream(watch(self.opened(collection), None if after is None else list(after), lambda: None))
+
     def stats(self, *, collection: str = DEFAULT_COLLECTION) -> CollectionStats:
         """The state of the collection: sizes, counts, which models' key-values it holds."""
         return self.opened(collection).stats()
@@ -199,11 +283,14 @@ class Embedded:
         """Verify the collection's invariants; `full` also reads every stored value."""
         return self.opened(collection).check(full)
 
-    def create_collection(self, name: str) -> CollectionInfo:
-        """Make a collection for this process's embedder; one that exists with the same settings is returned."""
+    def create_collection(self, name: str, *, shards: int | None = None) -> CollectionInfo:
+        """Make a collection for this process's embedder; one that exists with the same settings is returned.
+
+        `shards` is fixed for its life: the parts, searched side by side, that its documents are spread over.
+        """
         if name == DEFAULT_COLLECTION:
             self.opened(name)
-        return self._directory.create_collection(name, self.models.embedder_name, self.models.dimension).info
+        return self._directory.create_collection(name, self.models.embedder_name, self.models.dimension, shards).info
 
     def drop_collection(self, name: str) -> None:
         """Remove a collection and all that it holds."""
@@ -222,9 +309,16 @@ class Embedded:
         """Wait for calls under way and let go of the directory."""
         self._directory.close()
 
-    def list(self, *, limit: int = 100, page_token: str = "", collection: str = DEFAULT_COLLECTION) -> Page:
+    def list(
+        self,
+        *,
+        filter: FilterMapping | None = None,
+        limit: int = 100,
+        page_token: str = "",
+        collection: str = DEFAULT_COLLECTION,
+    ) -> Page:
         """Documents in the order of their keys, a page at a time; pages may be shorter than `limit`."""
-        return self.opened(collection).list(limit, page_token)
+        return self.opened(collection).list(limit, page_token, parsed(filter))
 
     def __enter__(self) -> Self:
         return self
@@ -262,7 +356,7 @@ class Embedded:
         dimension = self.models.dimension  # may fail, and then what is there must stay
         if found is not None:
             self._directory.drop_collection(DEFAULT_COLLECTION)
-        return self._directory.create_collection(DEFAULT_COLLECTION, embedder, dimension)
+        return self._directory.create_collection(DEFAULT_COLLECTION, embedder, dimension, self._shards)
 
     def _embedding(self, name: str) -> Collection:
         """The collection, if this process's embedder made its vectors; a text's vector of another finds nonsense."""

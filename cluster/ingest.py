@@ -1,6 +1,7 @@
 """Documents to embedded documents to the store, a batch at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from ..calls import Progress
 from ..store.collection import Collection
 from ..store.types import Document, EmbeddedDocument, Reference, UpsertResult
+from ..store.validation import check_request_id
 from .models import Models
 
 BATCH_DOCUMENTS = 64
@@ -18,24 +20,52 @@ EMBED_REFERENCES = 64
 
 
 def upsert(
-    collection: Collection, models: Models, documents: Sequence[Document], progress: Progress | None
+    collection: Collection,
+    models: Models,
+    documents: Sequence[Document],
+    expected_versions: Mapping[str, int],
+    request_id: str | None,
+    progress: Progress | None,
 ) -> list[UpsertResult]:
-    """Store documents that were checked before; what is stored already is not embedded again."""
+    """Store documents that were checked before; what is stored already is not embedded again.
+
+    Each batch is a request of its own, named by `request_id` and its number, because each is a transaction of its own.
+    """
+    if request_id is not None:
+        check_request_id(request_id)
     results: list[UpsertResult] = []
 
     def report() -> None:
         if progress is not None:
             progress(len(results), len(documents))
 
-    for batch in _batches(documents):
+    for number, batch in enumerate(_batches(documents)):
         report()
-        standing = _standing(collection, batch)
+        part_id = None if request_id is None else f"{request_id}/{number}"
+        # What is sent again or must be of some version is for the store to judge, in the transaction that stores it.
+        judged = part_id is not None or any(document.key in expected_versions for document in batch)
+        standing = {} if judged else _standing(collection, batch)
         changed = [document for document in batch if document.key not in standing]
-        stored = collection.upsert(_embed(models, changed, report)) if changed else []
+        stored = _store(collection, models, changed, expected_versions, part_id, report) if changed else []
         by_key = standing | {result.key: result for result in stored}
         results += [by_key[document.key] for document in batch]
     report()
     return results
+
+
+def _store(
+    collection: Collection,
+    models: Models,
+    documents: Sequence[Document],
+    expected_versions: Mapping[str, int],
+    request_id: str | None,
+    report: Callable[[], None],
+) -> list[UpsertResult]:
+    embedded = [
+        replace(one, expected_version=expected_versions.get(one.document.key))
+        for one in _embed(models, documents, report)
+    ]
+    return collection.upsert(embedded, request_id)
 
 
 def _standing(collection: Collection, batch: Sequence[Document]) -> dict[str, UpsertResult]:

@@ -1,16 +1,19 @@
 """The servicer of `MemoryService`: each method validates, calls the embedded store and converts."""
 
 from collections.abc import Iterator
+from threading import Event
 
 import grpc
 
 from ..calls import DEFAULT_COLLECTION, Query
 from ..protos.memory3.v1 import memory_service_pb2 as pb
-from ..store.errors import InvalidArgument
+from ..store.errors import InvalidArgument, Unavailable
 from ..wire import convert
-from ..wire.key_values import KeyValuesItem, batches, decode_put, encode_fetched
+from ..wire.key_values import KeyValuesItem, batches, decode_put, encode_fetched, encode_recalled
 from .binding import check_alive
 from .embedded import Embedded
+from .gate import Gate
+from .watching import watch
 
 LIST_LIMIT_DEFAULT = 100
 RECALL_K_DEFAULT = 5
@@ -21,19 +24,37 @@ FETCH_GROUP = 16
 class MemoryServicer:
     """Knowledge in and out over gRPC."""
 
-    def __init__(self, memory: Embedded, message_bytes_max: int) -> None:
+    def __init__(self, memory: Embedded, message_bytes_max: int, watches_max: int) -> None:
         self._memory = memory
         self._message_bytes_max = message_bytes_max
+        # None waits: a watch may never end.
+        self._watches = Gate(watches_max, 0)
+        self._stopping = Event()
+
+    def stop(self) -> None:
+        """End the streams that would never end by themselves."""
+        self._stopping.set()
 
     def Upsert(self, request: pb.UpsertRequest, context: grpc.ServicerContext) -> pb.UpsertResponse:
         documents = [convert.document_from_wire(document) for document in request.documents]
         results = self._memory.upsert(
-            documents, collection=_collection(request.collection), progress=lambda done, of: check_alive(context)
+            documents,
+            expected_versions=dict(request.expected_versions),
+            request_id=request.request_id or None,
+            collection=_collection(request.collection),
+            progress=lambda done, of: check_alive(context),
         )
         return pb.UpsertResponse(results=map(convert.upsert_result_to_wire, results))
 
     def Delete(self, request: pb.DeleteRequest, context: grpc.ServicerContext) -> pb.DeleteResponse:
-        receipt = self._memory.delete(list(request.keys), collection=_collection(request.collection))
+        filter = convert.filter_from_wire(request.filter)
+        receipt = self._memory.delete(
+            None if filter is not None and not request.keys else list(request.keys),
+            filter=filter,
+            expected_versions=dict(request.expected_versions) or None,
+            request_id=request.request_id or None,
+            collection=_collection(request.collection),
+        )
         return pb.DeleteResponse(receipt=convert.receipt_to_wire(receipt))
 
     def Get(self, request: pb.GetRequest, context: grpc.ServicerContext) -> pb.GetResponse:
@@ -44,7 +65,10 @@ class MemoryServicer:
         limit = request.limit if request.HasField("limit") else LIST_LIMIT_DEFAULT
         while True:
             page = self._memory.list(
-                limit=limit, page_token=request.page_token, collection=_collection(request.collection)
+                filter=convert.filter_from_wire(request.filter),
+                limit=limit,
+                page_token=request.page_token,
+                collection=_collection(request.collection),
             )
             response = pb.ListResponse(
                 documents=map(convert.stored_to_wire, page.documents), next_page_token=page.next_page_token
@@ -55,18 +79,27 @@ class MemoryServicer:
             limit = max(1, min(limit, len(page.documents)) // 2)
 
     def Count(self, request: pb.CountRequest, context: grpc.ServicerContext) -> pb.CountResponse:
-        count = self._memory.count(collection=_collection(request.collection))
+        filter = convert.filter_from_wire(request.filter)
+        count = self._memory.count(filter=filter, collection=_collection(request.collection))
         return pb.CountResponse(count=convert.count_to_wire(count))
 
-    def Recall(self, request: pb.RecallRequest, context: grpc.ServicerContext) -> pb.RecallResponse:
+    def Recall(self, request: pb.RecallRequest, context: grpc.ServicerContext) -> bytes:
         if bool(request.texts) == bool(request.vectors):
             raise InvalidArgument("recall takes either texts or vectors, and at least one")
         queries: list[Query] = list(request.texts) or list(convert.vectors_from_wire(request.vectors))
         k = request.k if request.HasField("k") else RECALL_K_DEFAULT
         found = self._memory.recall(
-            queries, k, collection=_collection(request.collection), progress=lambda done, of: check_alive(context)
+            queries,
+            k,
+            filter=convert.filter_from_wire(request.filter),
+            key_values=request.fingerprint or None,
+            held=request.held,
+            collection=_collection(request.collection),
+            progress=lambda done, of: check_alive(context),
         )
-        return pb.RecallResponse(results=[pb.Hits(hits=map(convert.hit_to_wire, hits)) for hits in found])
+        response = pb.RecallResponse(results=[pb.Hits(hits=map(convert.hit_to_wire, hits)) for hits in found])
+        key_values = {hit.seq: hit.key_values for hits in found for hit in hits if hit.key_values is not None}
+        return encode_recalled(response.SerializeToString(), map(KeyValuesItem, key_values, key_values.values()))
 
     def FetchKeyValues(self, request: pb.FetchKeyValuesRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
         collection = _collection(request.collection)
@@ -92,6 +125,17 @@ class MemoryServicer:
             )
         return pb.PutKeyValuesResponse(stored=stored)
 
+    def Watch(self, request: pb.WatchRequest, context: grpc.ServicerContext) -> Iterator[pb.WatchResponse]:
+        def check() -> None:
+            check_alive(context)
+            if self._stopping.is_set():
+                raise Unavailable("the server is stopping; watch again, after the positions that you have")
+
+        with self._watches.passage(check):
+            collection = self._memory.opened(_collection(request.collection))
+            for changes, positions in watch(collection, list(request.after) or None, check):
+                yield pb.WatchResponse(changes=map(convert.change_to_wire, changes), positions=positions)
+
     def Stats(self, request: pb.StatsRequest, context: grpc.ServicerContext) -> pb.StatsResponse:
         stats = self._memory.stats(collection=_collection(request.collection))
         return pb.StatsResponse(stats=convert.stats_to_wire(stats))
@@ -103,7 +147,8 @@ class MemoryServicer:
     def CreateCollection(
         self, request: pb.CreateCollectionRequest, context: grpc.ServicerContext
     ) -> pb.CreateCollectionResponse:
-        info = self._memory.create_collection(request.collection)
+        shards = request.shards if request.HasField("shards") else None
+        info = self._memory.create_collection(request.collection, shards=shards)
         return pb.CreateCollectionResponse(info=convert.info_to_wire(info))
 
     def DropCollection(

@@ -35,6 +35,7 @@ class ServerLimits:
     workers: int = 32
     generations_max: int = 2
     generations_waiting_max: int = 8
+    watches_max: int = 8
 
 
 class Server:
@@ -61,8 +62,9 @@ class Server:
         self._health = health.HealthServicer()
         gate = Gate(limits.generations_max, limits.generations_waiting_max)
         activity = Activity()
+        self._memory_servicer = MemoryServicer(memory, limits.message_bytes_max, limits.watches_max)
         servicers = {
-            MEMORY_SERVICE: MemoryServicer(memory, limits.message_bytes_max),
+            MEMORY_SERVICE: self._memory_servicer,
             GENERATION_SERVICE: GenerationServicer(memory, gate),
         }
         for service, servicer in servicers.items():
@@ -85,6 +87,7 @@ class Server:
     def stop(self) -> None:
         """Refuse new calls, give those under way the grace time, then cancel them; return when all have ended."""
         self._health.enter_graceful_shutdown()
+        self._memory_servicer.stop()
         stopped = self._server.stop(self._stop_grace_s)
         if self._writer is not None:
             self._writer.stop()

@@ -11,6 +11,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ..store.errors import InvalidArgument, ResourceExhausted
+from ..store.seqs import shard_of_seq
 from ..store.types import Document, UpsertResult
 from .connection import Memory, connected
 from .options import CollectionName, Data, EmbedderName, Json, ModelName, ServerAddress, Target
@@ -83,8 +84,8 @@ class _Adding:
         self._collection = collection
         self._progress = progress
         self._task = progress.add_task("adding", total=total, documents=0)
-        self._began_at = memory.stats(collection=collection).position
-        """The seq of the last change before ours."""
+        self._began_at = memory.stats(collection=collection).positions
+        """The seqs of the last changes before ours, by shard."""
 
     def run(self, sources: Iterator[Source]) -> None:
         """Store documents batch by batch, to the end or until the store has no space."""
@@ -151,8 +152,11 @@ class _Adding:
         """Count what a call had stored before it was refused, of which it could give no results."""
         found = self._memory.get([document.key for document in documents], collection=self._collection)
         self.stored += [
-            UpsertResult(one.key, one.version, one.version > self._began_at, len(one.memories)) for one in found if one
+            UpsertResult(one.key, one.version, self._is_new(one.version), len(one.memories)) for one in found if one
         ]
+
+    def _is_new(self, version: int) -> bool:
+        return version > self._began_at[shard_of_seq(version)]
 
     def _stop(self, at: Bad) -> None:
         self.stopped = at

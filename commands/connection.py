@@ -57,7 +57,13 @@ def open_directory(settings: Settings) -> "Embedded":
             f"no server runs on {settings.data}, and opening it here needs more libraries ({error}); "
             "give --server, or pip install 'memory3[server]'"
         ) from error
-    return Embedded(settings.data, embedder=settings.embedder, model=settings.model, device=settings.device)
+    return Embedded(
+        settings.data,
+        embedder=settings.embedder,
+        model=settings.model,
+        device=settings.device,
+        shards=settings.shards,
+    )
 
 
 def limit_threads(threads: int) -> None:

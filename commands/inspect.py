@@ -28,7 +28,7 @@ def stats(
         "documents": found.count.documents,
         "memories": found.count.memories,
         **warm,
-        "position": found.position,
+        "position": ", ".join(map(str, found.positions)),
         "records": bytes_of(found.records_bytes),
         "key-values": bytes_of(found.key_values_bytes),
         "index in memory": bytes_of(found.index_bytes),

@@ -74,7 +74,11 @@ def _serve(memory: "Embedded", settings: Settings, listen: str, json: bool, news
     from ..cluster.server import Server, ServerLimits
 
     limits = ServerLimits(
-        settings.message_bytes_max, settings.workers, settings.generations_max, settings.generations_waiting_max
+        settings.message_bytes_max,
+        settings.workers,
+        settings.generations_max,
+        settings.generations_waiting_max,
+        settings.watches_max,
     )
     with Server(memory, listen, limits=limits, stop_grace_s=settings.stop_grace_s) as server:
         if json:

@@ -1,15 +1,32 @@
-"""A collection: what callers of the store hold. Today it is one shard; its methods are those of the collection."""
+"""A collection: what callers of the store hold. Its shards are asked side by side, and their answers merged."""
 
 import builtins
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from heapq import merge
+from itertools import groupby, islice
 from pathlib import Path
+from threading import Condition
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from . import limits
+from .errors import InvalidArgument, Memory3Error
+from .filters import Filter
+from .merging import merged_counts, merged_receipts, merged_reports, merged_stats
+from .page_token import encode_page_token
+from .placement import shard_of_key
+from .requests import Request, digest_of_delete, digest_of_filter, digest_of_upsert
+from .seqs import shard_of_seq
 from .shard import Shard
 from .types import (
+    Change,
     CheckReport,
     CollectionInfo,
     CollectionStats,
@@ -22,22 +39,42 @@ from .types import (
     StoredDocument,
     UpsertResult,
 )
+from .validation import (
+    check_documents,
+    check_embedded,
+    check_key_values,
+    check_keys,
+    check_limit,
+    check_request_id,
+    check_seq,
+    check_seqs,
+    check_versions,
+)
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Collection:
     """Documents with their memories, under one embedder. `N` queries, `D` embedding size.
 
     Any number of threads may call it. Changes are durable when their call returns, and seen by every call that starts
-    after. Every method but `close` raises Unavailable once the collection is closed or dropped.
+    after. A document and its memories are in one shard, the one that its key names; what concerns one shard happens
+    whole or not at all. Every method but `close` raises Unavailable once the collection is closed or dropped.
     """
 
-    def __init__(self, shard: Shard) -> None:
-        self._shard = shard
+    def __init__(self, info: CollectionInfo, shards: Sequence[Shard]) -> None:
+        self.info = info
+        self._shards = shards
+        self._news = Condition()
+        for shard in shards:
+            shard.on_commit(self._wake)
+        self._threads = ThreadPoolExecutor(len(shards), thread_name_prefix="memory3-shard") if len(shards) > 1 else None
 
     @classmethod
     def create(cls, path: Path, info: CollectionInfo) -> "Collection":
         """Make an empty collection in the new directory `path`."""
-        return cls(Shard.create(path / _shard_name(0), info, 0))
+        return cls._of(path, info, Shard.create)
 
     @classmethod
     def open(cls, path: Path, info: CollectionInfo) -> "Collection":
@@ -46,31 +83,77 @@ class Collection:
         Raises:
             Corrupted: its records are damaged, missing or another collection's.
         """
-        return cls(Shard.open(path / _shard_name(0), info, 0))
+        return cls._of(path, info, Shard.open)
 
-    @property
-    def info(self) -> CollectionInfo:
-        return self._shard.info
+    @classmethod
+    def _of(cls, path: Path, info: CollectionInfo, shard: Callable[[Path, CollectionInfo, int], Shard]) -> "Collection":
+        with ExitStack() as opened:
+            shards = []
+            for number in range(info.shards):
+                shards.append(shard(path / _shard_name(number), info, number))
+                opened.callback(shards[-1].close, False)
+            opened.pop_all()
+        return cls(info, shards)
 
     def unchanged(self, documents: Sequence[Document]) -> set[str]:
-        """Return the keys of those documents that stand here with exactly this text and metadata.
+        """Return the keys of those documents that stand here with exactly this text, metadata and time of expiry.
 
         They need not be embedded: an upsert of them changes nothing.
         """
-        return self._shard.unchanged(documents)
+        check_documents(documents)
+        parts = self._by_shard(documents, lambda document: document.key)
+        return set().union(*self._each(parts, lambda shard, part: shard.unchanged(part)).values())
 
-    def upsert(self, documents: Sequence[EmbeddedDocument]) -> builtins.list[UpsertResult]:
-        """Store documents whole, each in the place of what stood under its key; all of them or none.
+    def upsert(
+        self, documents: Sequence[EmbeddedDocument], request_id: str | None = None
+    ) -> builtins.list[UpsertResult]:
+        """Store documents whole, each in the place of what stood under its key; those of one shard all or none.
+
+        A request that is sent again under the same `request_id` is not carried out twice: it gets the same answer.
 
         Raises:
-            InvalidArgument: a document, a reference or a vector is not valid; names its key.
-            ResourceExhausted: the disk is full; nothing was changed.
+            InvalidArgument: a document, a reference or a vector is not valid, or the id was another request's; nothing
+                was stored.
+            Aborted: a document was expected to stand in another version than it does.
+            ResourceExhausted: the disk is full.
         """
-        return self._shard.upsert(documents)
+        check_embedded(documents, self.info.dimension)
+        request = _request(request_id, lambda: digest_of_upsert(documents))
+        parts = self._by_shard(documents, lambda embedded: embedded.document.key)
+        found = self._changed(parts, lambda shard, part: shard.upsert(part, request))
+        results = {result.key: result for part in found.values() for result in part}
+        return [results[embedded.document.key] for embedded in documents]
 
-    def delete(self, keys: Sequence[str]) -> DeleteReceipt:
-        """Forget documents with all that is derived from them; a key that comes twice counts once."""
-        return self._shard.delete(keys)
+    def delete(
+        self,
+        keys: Sequence[str],
+        expected_versions: Mapping[str, int] | None = None,
+        request_id: str | None = None,
+    ) -> DeleteReceipt:
+        """Forget documents with all that is derived from them; a key that comes twice counts once.
+
+        Raises:
+            Aborted: an expected version does not stand under its key; nothing of that shard was deleted.
+        """
+        check_keys(keys)
+        expected = expected_versions or {}
+        check_versions(expected, keys)
+        request = _request(request_id, lambda: digest_of_delete(keys, expected))
+        parts = self._by_shard(dict.fromkeys(keys), str)
+
+        def delete(shard: Shard, part: Sequence[str]) -> DeleteReceipt:
+            return shard.delete(part, {key: expected[key] for key in part if key in expected}, request)
+
+        return merged_receipts(list(dict.fromkeys(keys)), list(self._changed(parts, delete).values()))
+
+    def delete_matching(self, filter: Filter, request_id: str | None = None) -> DeleteReceipt:
+        """Forget the documents that match, with all that is derived from them; those of one shard all or none."""
+        request = _request(request_id, lambda: digest_of_filter(filter))
+        parts: dict[int, Sequence[str]] = dict.fromkeys(range(len(self._shards)), ())
+        receipts = self._changed(parts, lambda shard, _: shard.delete_matching(filter, request))
+        return merged_receipts(
+            [key for receipt in receipts.values() for key in receipt.deleted], list(receipts.values())
+        )
 
     def get(self, keys: Sequence[str]) -> builtins.list[StoredDocument | None]:
         """Return the document of each key, None where there is none.
@@ -78,36 +161,65 @@ class Collection:
         Raises:
             Corrupted: one of them is damaged; names the key. Upsert it again to mend it, or delete it.
         """
-        return self._shard.get(keys)
+        check_keys(keys)
+        parts = self._by_shard(dict.fromkeys(keys), str)
+        found = self._each(parts, lambda shard, part: shard.get(part))
+        documents = {
+            key: document for number, part in parts.items() for key, document in zip(part, found[number], strict=True)
+        }
+        return [documents[key] for key in keys]
 
-    def list(self, limit: int, page_token: str = "") -> Page:
-        """Return up to `limit` documents in the byte order of their keys, from where the token's page ended.
+    def list(self, limit: int, page_token: str = "", filter: Filter | None = None) -> Page:
+        """Return up to `limit` documents, of those that match, in the byte order of their keys, after the token's page.
 
         Raises:
             Corrupted: one of them is damaged; names the key. Upsert it again to mend it, or delete it.
         """
-        return self._shard.list(limit, page_token)
+        check_limit(limit, limits.PAGE_DOCUMENTS_MAX)
+        pages = self._all(lambda shard: shard.list(limit, page_token, filter))
+        documents = list(merge(*(page.documents for page in pages), key=lambda document: document.key.encode()))
+        more = len(documents) > limit or any(page.next_page_token for page in pages)
+        page = documents[:limit]
+        return Page(tuple(page), encode_page_token(page[-1].key.encode()) if more else "")
 
-    def count(self) -> Count:
-        return self._shard.count()
+    def count(self, filter: Filter | None = None) -> Count:
+        """Return how many documents and memories there are, or how many of them match."""
+        return merged_counts(self._all(lambda shard: shard.count(filter)))
 
     def recall(
-        self, vectors: npt.NDArray[np.float32], k: int, fingerprint: str | None = None
+        self,
+        vectors: npt.NDArray[np.float32],
+        k: int,
+        fingerprint: str | None = None,
+        filter: Filter | None = None,
+        *,
+        key_values: bool = False,
+        held: Set[int] = frozenset(),
     ) -> builtins.list[builtins.list[Hit]]:
-        """Return for each query (N, D), float32, of length one, its k nearest memories, best first.
+        """Return for each query (N, D), float32, of length one, its k nearest memories of those that match, best first.
 
-        Fewer than k only when the collection holds fewer. `warm` says whether key-values of `fingerprint` are stored.
-        Damaged memories are quarantined, counted in `stats`, and left out.
+        Fewer than k only when there are no more. `warm` says whether key-values of `fingerprint` are stored;
+        with `key_values` they come with the hits, but for the seqs that the caller has `held`. Damaged memories are
+        quarantined, counted in `stats`, and left out; damaged key-values are removed, and the memory comes as cold.
         """
-        return self._shard.recall(vectors, k, fingerprint)
+        found = self._all(lambda shard: shard.recall(vectors, k, fingerprint, filter))
+        merged = found[0] if len(found) == 1 else [_nearest(hits, k) for hits in zip(*found, strict=True)]
+        return self._with_key_values(merged, fingerprint, held) if key_values and fingerprint else merged
 
     def memories(self, seqs: Sequence[int], fingerprint: str | None = None) -> builtins.list[Hit | None]:
         """Return each memory by its seq with a score of 0, None where it is gone or damaged."""
-        return self._shard.memories(seqs, fingerprint)
+        check_seqs(seqs)
+        return self._by_seq(seqs, lambda shard, part: shard.memories(part, fingerprint))
 
     def cold(self, fingerprint: str, limit: int, after: int = 0) -> builtins.list[tuple[int, str]]:
         """Return up to `limit` memories without key-values of `fingerprint`, as (seq, text), seqs over `after`."""
-        return self._shard.cold(fingerprint, limit, after)
+        check_limit(limit, limits.COLD_MAX)
+        check_seq(after)
+        found: builtins.list[tuple[int, str]] = []
+        for shard in self._shards[shard_of_seq(after) :]:
+            if len(found) < limit:
+                found += shard.cold(fingerprint, limit - len(found), after)
+        return found
 
     def put_key_values(self, fingerprint: str, items: Iterable[tuple[int, bytes]]) -> builtins.list[bool]:
         """Store key-values by seq; False for each memory that is gone.
@@ -118,7 +230,13 @@ class Collection:
             InvalidArgument: a value is empty, too large, or of another size than the fingerprint's others.
             ResourceExhausted: the disk is full, or too many fingerprints are stored.
         """
-        return self._shard.put_key_values(fingerprint, items)
+        stored: builtins.list[bool] = []
+        for number, group in groupby(_checked(items), key=lambda item: shard_of_seq(item[0])):
+            if number < len(self._shards):
+                stored += self._shards[number].put_key_values(fingerprint, group)
+            else:
+                stored += [False for _ in group]
+        return stored
 
     def fetch_key_values(self, fingerprint: str, seqs: Sequence[int]) -> builtins.list[bytes | None]:
         """Return the key-values of each memory, None where it is gone or cold.
@@ -126,14 +244,43 @@ class Collection:
         Raises:
             Corrupted: some are damaged; they are removed, so the memory is cold from now on.
         """
-        return self._shard.fetch_key_values(fingerprint, seqs)
+        check_seqs(seqs)
+        return self._by_seq(seqs, lambda shard, part: shard.fetch_key_values(fingerprint, part))
+
+    def changes(self, after: int, limit: int) -> builtins.list[Change]:
+        """Return changes of one shard, of which `after` is a seq, in their order.
+
+        `limit` bounds how many entries of the log are read. Changes of one key that follow each other directly come as
+        the last of them.
+
+        Raises:
+            FailedPrecondition: the log does not reach back so far: list the documents and begin at a newer seq.
+            InvalidArgument: there is no such shard.
+        """
+        check_seq(after)
+        return self._shard_of(after).changes(after, limit)
+
+    def positions(self) -> tuple[int, ...]:
+        """Return the seq of the last change of each shard."""
+        return tuple(shard.position() for shard in self._shards)
+
+    def wait(self, positions: Sequence[int], timeout_s: float) -> bool:
+        """Wait until a shard of these seqs has changes after its own; False when none has after `timeout_s`."""
+        check_seqs(positions)
+        watched = [(self._shard_of(seq), seq) for seq in positions]
+        with self._news:
+            return self._news.wait_for(lambda: any(shard.position() > seq for shard, seq in watched), timeout_s)
+
+    def sweep(self) -> int:
+        """Delete documents that have expired, a bounded number of each shard, and return how many."""
+        return sum(shard.sweep() for shard in self._shards)
 
     def stats(self) -> CollectionStats:
-        return self._shard.stats()
+        return merged_stats(self.info, self._all(lambda shard: shard.stats()))
 
     def check(self, full: bool) -> CheckReport:
         """Verify that records, log, index and key-values agree; `full` also reads every value."""
-        return self._shard.check(full)
+        return merged_reports([shard.check(full) for shard in self._shards])
 
     def save(self) -> None:
         """Save the index aside, so that the next start need not read every vector.
@@ -141,11 +288,15 @@ class Collection:
         Raises:
             ResourceExhausted: the disk is full; nothing is lost.
         """
-        self._shard.save()
+        for shard in self._shards:
+            shard.save()
 
     def close(self, save: bool = True) -> None:
         """Wait for calls under way, save the index unless `save` is False, and let go of the files."""
-        self._shard.close(save)
+        for shard in self._shards:
+            shard.close(save)
+        if self._threads is not None:
+            self._threads.shutdown()
 
     def __enter__(self) -> "Collection":
         return self
@@ -154,6 +305,106 @@ class Collection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _with_key_values(
+        self, found: Sequence[Sequence[Hit]], fingerprint: str, held: Set[int]
+    ) -> builtins.list[builtins.list[Hit]]:
+        seqs = list(dict.fromkeys(hit.seq for hits in found for hit in hits if hit.warm and hit.seq not in held))
+        values: dict[int, bytes | None] = {}
+        for start in range(0, len(seqs), limits.SEQS_MAX):
+            part = seqs[start : start + limits.SEQS_MAX]
+            fetched = self._by_seq(part, lambda shard, seqs: shard.whole_key_values(fingerprint, seqs))
+            values.update(zip(part, fetched, strict=True))
+
+        def complete(hit: Hit) -> Hit:
+            if hit.seq not in values:
+                return hit
+            # What was warm and has no key-values now was deleted, or damaged, meanwhile.
+            return replace(hit, key_values=values[hit.seq], warm=values[hit.seq] is not None)
+
+        return [[complete(hit) for hit in hits] for hits in found]
+
+    def _wake(self) -> None:
+        with self._news:
+            self._news.notify_all()
+
+    def _shard_of(self, seq: int) -> Shard:
+        number = shard_of_seq(seq)
+        if number >= len(self._shards):
+            raise InvalidArgument(f"seq {seq} is of shard {number}, the collection has {len(self._shards)}")
+        return self._shards[number]
+
+    def _by_shard(self, items: Iterable[T], key: Callable[[T], str]) -> dict[int, builtins.list[T]]:
+        parts: dict[int, builtins.list[T]] = defaultdict(list)
+        for item in items:
+            parts[shard_of_key(key(item), len(self._shards))].append(item)
+        return parts
+
+    def _by_seq(
+        self, seqs: Sequence[int], ask: Callable[[Shard, Sequence[int]], Sequence[R | None]]
+    ) -> builtins.list[R | None]:
+        """Ask each seq's shard; None for seqs of shards that do not exist."""
+        parts: dict[int, builtins.list[int]] = defaultdict(list)
+        for seq in seqs:
+            parts[shard_of_seq(seq)].append(seq)
+        known = {number: part for number, part in parts.items() if number < len(self._shards)}
+        found = {number: iter(answer) for number, answer in self._each(known, ask).items()}
+        return [next(found[shard_of_seq(seq)]) if shard_of_seq(seq) in found else None for seq in seqs]
+
+    def _each(self, parts: Mapping[int, T], ask: Callable[[Shard, T], R]) -> dict[int, R]:
+        """Ask some shards side by side, each for its part."""
+        if self._threads is None or len(parts) < 2:
+            return {number: ask(self._shards[number], part) for number, part in parts.items()}
+        asked = {number: self._threads.submit(ask, self._shards[number], part) for number, part in parts.items()}
+        return {number: future.result() for number, future in asked.items()}
+
+    def _all(self, ask: Callable[[Shard], R]) -> builtins.list[R]:
+        parts = dict.fromkeys(range(len(self._shards)))
+        return list(self._each(parts, lambda shard, _: ask(shard)).values())
+
+    def _changed(self, parts: Mapping[int, Sequence[T]], change: Callable[[Shard, Sequence[T]], R]) -> dict[int, R]:
+        """Change several shards; when one refuses, the error says how much of the call the others have carried out."""
+
+        def attempt(shard: Shard, part: Sequence[T]) -> R | Memory3Error:
+            try:
+                return change(shard, part)
+            except Memory3Error as error:
+                return error
+
+        done: dict[int, R] = {}
+        errors: builtins.list[Memory3Error] = []
+        for number, outcome in self._each(parts, attempt).items():
+            if isinstance(outcome, Memory3Error):
+                errors.append(outcome)
+            else:
+                done[number] = outcome
+        if not errors:
+            return done
+        if not done:
+            raise errors[0]
+        carried_out, total = (sum(len(parts[number]) for number in numbers) for numbers in (done, parts))
+        raise type(errors[0])(
+            f"{errors[0]}; {carried_out} of the {total} documents of this call are done, in other shards: "
+            "send it again for the rest"
+        ) from errors[0]
+
+
+def _nearest(found: Iterable[Sequence[Hit]], k: int) -> list[Hit]:
+    """Merge the hits of several shards for one query."""
+    return list(islice(merge(*found, key=lambda hit: (-hit.score, hit.seq)), k))
+
+
+def _request(request_id: str | None, digest: Callable[[], bytes]) -> Request | None:
+    if request_id is None:
+        return None
+    check_request_id(request_id)
+    return Request(request_id, digest())
+
+
+def _checked(items: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    for seq, value in items:
+        check_key_values(seq, value)
+        yield seq, value
 
 
 def _shard_name(number: int) -> str:

@@ -34,6 +34,7 @@ class Derived:
 
     def __init__(self, records: Records, key_values: KeyValues, snapshot_path: Path) -> None:
         self.index = VectorIndex(records.identity.dimension)
+        self.index.position = records.base
         self._records = records
         self._key_values = key_values
         self._snapshot_path = snapshot_path
@@ -83,6 +84,12 @@ class Derived:
         self._saved_at = self.index.position
         self._key_values.checkpoint()
         self._trim()
+
+    def rebuild_terms(self) -> None:
+        """Make the terms of all metadata anew: one of them was damaged."""
+        _log.warning("%s: the terms are made again from the documents", self._records.environment.path)
+        with self._records.environment.writing() as txn:
+            self._records.rebuild_terms(txn)
 
     def quarantine(self, damages: Iterable[Damaged]) -> None:
         """Mark damaged records, so that they are counted until they are replaced."""

@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -87,18 +88,18 @@ class DataDirectory:
                 self._open[name] = Collection.open(self._directory(number), info)
             return self._open[name]
 
-    def create_collection(self, name: str, embedder: str, dimension: int) -> Collection:
-        """Make a collection, or return the one that has this name and these settings.
+    def create_collection(self, name: str, embedder: str, dimension: int, shards: int | None = None) -> Collection:
+        """Make a collection of one shard or of `shards`, or return the one that has this name and these settings.
 
         Raises:
             AlreadyExists: one of this name has other settings.
             InvalidArgument: the name or a setting is not valid.
         """
-        info = CollectionInfo(name, embedder, dimension)
+        info = CollectionInfo(name, embedder, dimension, 1 if shards is None else shards)
         check_collection(info)
         with self._using():
             if name in self._catalog.collections:
-                self._check_same(info)
+                self._check_same(info if shards is not None else replace(info, shards=self._entry(name)[0].shards))
                 return self.collection(name)
             if len(self._catalog.collections) >= limits.COLLECTIONS_MAX:
                 raise ResourceExhausted(
@@ -167,8 +168,9 @@ class DataDirectory:
         found, _ = self._entry(info.name)
         if found != info:
             raise AlreadyExists(
-                f"collection {info.name!r} has embedder {found.embedder!r} and dimension {found.dimension}, "
-                f"asked for are {info.embedder!r} and {info.dimension}; choose another name or drop it first"
+                f"collection {info.name!r} has embedder {found.embedder!r}, dimension {found.dimension} and "
+                f"{found.shards} shards, asked for are {info.embedder!r}, {info.dimension} and {info.shards}; "
+                "choose another name or drop it first"
             )
 
     def _directory(self, number: int) -> Path:

@@ -64,10 +64,10 @@ class Table(Generic[T]):
                 for key in cursor.iternext(keys=True, values=False):
                     yield bytes(key)
 
-    def last_key(self, txn: Transaction, before: bytes) -> bytes | None:
-        """Return the greatest key less than `before`."""
+    def last_key(self, txn: Transaction, before: bytes | None = None) -> bytes | None:
+        """Return the greatest key, of those less than `before` if given."""
         with txn.cursor(self._handle) as cursor:
-            found = cursor.prev() if cursor.set_range(before) else cursor.last()
+            found = cursor.prev() if before is not None and cursor.set_range(before) else cursor.last()
             return bytes(cursor.key()) if found else None
 
     def items(self, txn: Transaction, start: bytes = b"") -> Iterator[tuple[bytes, T | Damaged]]:
@@ -156,6 +156,12 @@ class Environment:
             yield txn
             points.reached(points.BEFORE_COMMIT, self.path)
         points.reached(points.COMMITTED, self.path)
+
+    @contextmanager
+    def part(self, txn: WriteTransaction) -> Iterator[WriteTransaction]:
+        """Change a part of a transaction: when an exception leaves the block only that part is undone."""
+        with self._errors(), self.lmdb.begin(write=True, parent=txn) as part:
+            yield part
 
     def bytes_used(self, txn: Transaction) -> int:
         """Return the bytes of all pages that hold data; the file may hold free ones besides."""

@@ -16,8 +16,10 @@ from .metadata import DIGEST_BYTES, decode_metadata, encode_metadata
 from .seal import Bytes
 from .types import Metadata, Vector
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 LAYOUT: Final = 1
+NEVER: Final = 0.0
+"""The time of expiry of a document that has none."""
 WRITTEN: Final = 1
 DELETED: Final = 2
 
@@ -28,6 +30,7 @@ _DOCUMENT = struct.Struct(f"<BQIdd{DIGEST_BYTES}s")
 _MEMORY = struct.Struct("<BIIH")
 _CHANGE = struct.Struct("<BdQIH")
 _MARK = struct.Struct("<dH")
+_EXPIRY = struct.Struct("<I")
 _FINGERPRINT = struct.Struct("<IIQ")
 _VALUE_KEY = struct.Struct(">IQ")
 
@@ -62,6 +65,9 @@ class DocumentRecord:
     @property
     def seqs(self) -> range:
         return range(self.first_seq, self.first_seq + self.memories)
+
+    def has_ended(self, now: float) -> bool:
+        return self.expires_at != NEVER and self.expires_at <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +222,40 @@ def decode_mark(payload: Bytes) -> Mark:
     if len(payload) < start:
         raise Corrupted(f"a quarantine mark of {len(payload)} bytes")
     return Mark(at, bytes(payload[_MARK.size : start]), _text(payload[start:]))
+
+
+def encode_expiry(entry: tuple[str, int]) -> bytes:
+    """Encode a document's key and the number of its memories."""
+    key, memories = entry
+    return _EXPIRY.pack(memories) + key.encode()
+
+
+def decode_expiry(payload: Bytes) -> tuple[str, int]:
+    (memories,) = _unpack_from(_EXPIRY, payload, "time of expiry")
+    if not memories or len(payload) == _EXPIRY.size:
+        raise Corrupted(f"a time of expiry of {memories} memories, {len(payload)} bytes")
+    return _text(payload[_EXPIRY.size :]), memories
+
+
+def encode_answer(answer: tuple[bytes, Any]) -> bytes:
+    """Encode the digest of a request and its answer, any JSON."""
+    digest, fields = answer
+    return digest + json.dumps(fields, separators=(",", ":")).encode()
+
+
+def decode_answer(payload: Bytes) -> tuple[bytes, Any]:
+    try:
+        return bytes(payload[:DIGEST_BYTES]), json.loads(bytes(payload[DIGEST_BYTES:]))
+    except ValueError as error:
+        raise Corrupted(f"an answer of {len(payload)} bytes cannot be read: {error}") from error
+
+
+def encode_request_id(request_id: str) -> bytes:
+    return request_id.encode()
+
+
+def decode_request_id(payload: Bytes) -> str:
+    return _text(payload)
 
 
 def encode_fingerprint(record: FingerprintRecord) -> bytes:

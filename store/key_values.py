@@ -29,6 +29,7 @@ from .format import (
 from .identity import IDENTITY, identity_table, read_identity
 from .quarantine import Quarantine
 from .seal import Damaged
+from .seqs import base_of
 
 MAGIC = "memory3 key-values"
 _APPLIED = b"applied"
@@ -58,8 +59,9 @@ class KeyValues:
             identities = identity_table(environment)
             with environment.writing() as txn:
                 identities.put(txn, IDENTITY, replace(records, magic=MAGIC))
-                key_values.numbers.put(txn, _APPLIED, 0)
+                key_values.numbers.put(txn, _APPLIED, base_of(records.shard))
                 key_values.counters.put(txn, _NEXT, 1)
+            key_values.applied = base_of(records.shard)
         return key_values
 
     @classmethod

@@ -17,6 +17,10 @@ METADATA_KEY_BYTES_MAX = 128
 METADATA_BYTES_MAX = 64 << 10
 """One document's metadata, encoded."""
 
+TIME_MIN = 1e9
+TIME_MAX = 1e11
+"""Times of expiry, in seconds since the epoch: from 2001 on, and less than any time in milliseconds."""
+
 FILTER_DEPTH_MAX = 16
 """Objects within objects of one filter."""
 FILTER_CONDITIONS_MAX = 256
@@ -29,10 +33,17 @@ UPSERT_BYTES_MAX = 256 << 20
 KEYS_MAX = 10_000
 """Keys in one get or delete."""
 PAGE_DOCUMENTS_MAX = 1_000
+SORTED_KEYS_MAX = 20_000
+"""Memories that match a filter, up to which a page is made of their sorted keys; over it of all keys in order."""
 RECALL_QUERIES_MAX = 1_024
 RECALL_K_MAX = 1_000
 SEQS_MAX = 10_000
 """Seqs in one look-up."""
+
+SWEEP_MAX = 256
+"""Expired documents deleted in one transaction."""
+CHANGES_MAX = 10_000
+"""Entries of the log read at a time."""
 
 COLD_MAX = 1_000
 """Cold memories in one answer."""
@@ -46,6 +57,17 @@ KEY_VALUE_BYTES_MAX = 64 << 20
 KEY_VALUES_BATCH_MAX = 256
 KEY_VALUES_BATCH_BYTES_MAX = 64 << 20
 """Key-values written in one transaction; a longer stream takes several."""
+
+GROUP_CHANGES_MAX = 256
+GROUP_BYTES_MAX = 8 << 20
+"""Callers' changes that are committed together; what is larger goes alone."""
+
+SHARDS_MAX = 64
+"""Shards of a collection in one process."""
+
+REQUEST_ID_BYTES_MAX = 256
+REQUESTS_KEPT = 100_000
+"""Answers kept in a shard for requests that are sent again."""
 
 RECORDS_BYTES_MAX = 128 << 30
 KEY_VALUES_BYTES_MAX = 1 << 40

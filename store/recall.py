@@ -13,6 +13,7 @@ from .format import DocumentRecord, encode_seq
 from .index import VectorIndex
 from .records import Records
 from .seal import Damaged
+from .seqs import shard_of_seq
 from .types import Hit
 
 _SPARE = 8
@@ -21,12 +22,13 @@ _WIDEN = 4
 
 
 class MemoryReader:
-    """Looks up live memories in one state; what is damaged is left out and gathered in `damages`."""
+    """Looks up live memories in one state, as of `now`; what is damaged is left out and gathered in `damages`."""
 
-    def __init__(self, records: Records, txn: Transaction, is_warm: Callable[[int], bool]) -> None:
+    def __init__(self, records: Records, txn: Transaction, is_warm: Callable[[int], bool], now: float) -> None:
         self.damages: list[Damaged] = []
         self._records = records
         self._txn = txn
+        self._now = now
         self.is_warm = is_warm
         self._documents: dict[str, DocumentRecord | None] = {}
 
@@ -38,10 +40,10 @@ class MemoryReader:
         except Damaged as damage:
             self.damages.append(damage)
             return None
-        if memory is None or document is None or seq not in document.seqs:
+        if memory is None or document is None or seq not in document.seqs or document.has_ended(self._now):
             return None
-        warm = self.is_warm(seq)
-        return Hit(memory.key, memory.text, score, document.version, document.metadata, seq, warm=warm)
+        shard, warm = shard_of_seq(seq), self.is_warm(seq)
+        return Hit(memory.key, memory.text, score, document.version, document.metadata, seq, shard, warm)
 
     def _document(self, key: str) -> DocumentRecord | None:
         if key not in self._documents:

@@ -1,4 +1,4 @@
-"""The truth of a shard: documents, memories, vectors and the log of changes, in one LMDB environment.
+"""The truth of a shard: documents, memories, vectors, terms, expiry and the log of changes, in one environment.
 
 `D` embedding size. Every method takes a transaction, so that callers see one state and change it whole.
 """
@@ -14,8 +14,10 @@ import numpy.typing as npt
 from . import limits
 from .environment import DATA_FILE, Environment, Table, Transaction, WriteTransaction, closed_on_failure
 from .errors import Corrupted
+from .expiry import Expiry
 from .format import (
     DELETED,
+    NEVER,
     WRITTEN,
     ChangeRecord,
     DocumentRecord,
@@ -37,7 +39,11 @@ from .format import (
 from .identity import IDENTITY, identity_table, read_identity
 from .quarantine import Quarantine
 from .seal import Damaged, Missing
-from .types import EmbeddedDocument, Vector
+from .seqs import base_of
+from .term_changes import TermChanges
+from .terms import NAME as TERMS
+from .terms import Terms
+from .types import EmbeddedDocument, Metadata, Vector
 
 MAGIC = "memory3 records"
 _POSITION = b"position"
@@ -65,6 +71,8 @@ class Records:
         self.memories = environment.table("memories", encode_memory, decode_memory)
         self.vectors = environment.table("vectors", encode_vector, decode_vector)
         self.changes = environment.table("changes", encode_change, decode_change)
+        self.expiry = Expiry(environment)
+        self.terms = Terms(environment)
         self.quarantine = Quarantine(environment)
 
     @classmethod
@@ -75,8 +83,8 @@ class Records:
             identities = identity_table(environment)
             with environment.writing() as txn:
                 identities.put(txn, IDENTITY, identity)
-                records.numbers.put(txn, _POSITION, 0)
-                records.numbers.put(txn, _CHANGES_FROM, 1)
+                records.numbers.put(txn, _POSITION, records.base)
+                records.numbers.put(txn, _CHANGES_FROM, records.base + 1)
         return records
 
     @classmethod
@@ -97,19 +105,26 @@ class Records:
                 records.changes_from(txn)
         return records
 
+    @property
+    def base(self) -> int:
+        """The seq before the first one of this shard."""
+        return base_of(self.identity.shard)
+
     def position(self, txn: Transaction) -> int:
-        """Return the last seq given."""
+        """Return the last seq given, `base` before any."""
         return self._number(txn, _POSITION)
 
     def changes_from(self, txn: Transaction) -> int:
         """Return the first seq that the log still holds."""
         return self._number(txn, _CHANGES_FROM)
 
-    def write(self, txn: WriteTransaction, embedded: EmbeddedDocument, digest: bytes, at: float) -> DocumentRecord:
-        """Store a document in the place of what stood under its key."""
+    def write(
+        self, txn: WriteTransaction, embedded: EmbeddedDocument, digest: bytes, at: float, terms: TermChanges
+    ) -> DocumentRecord:
+        """Store a document in the place of what stood under its key; `terms` gathers what is to be applied after it."""
         document = embedded.document
         key = document.key.encode()
-        forgotten = self._forget(txn, key)
+        forgotten = self._forget(txn, key, terms)
         first, total = self.position(txn) + 1, len(embedded.references)
         for ordinal, reference in enumerate(embedded.references):
             seq = encode_seq(first + ordinal)
@@ -118,16 +133,19 @@ class Records:
             self.memories.put(txn, seq, memory, append=True)
             self.vectors.put(txn, seq, reference.vector, append=True)
             self.changes.put(txn, seq, change, append=True)
-        record = DocumentRecord(first, total, at, 0.0, digest, document.metadata)
+        record = DocumentRecord(first, total, at, document.expires_at or NEVER, digest, document.metadata)
         self.documents.put(txn, key, record)
+        if record.expires_at:
+            self.expiry.add(txn, record.expires_at, document.key, record.seqs)
+        terms.add(document.metadata, record.seqs)
         self.numbers.put(txn, _POSITION, record.version)
         return record
 
-    def delete(self, txn: WriteTransaction, key: str, at: float) -> int | None:
+    def delete(self, txn: WriteTransaction, key: str, at: float, terms: TermChanges) -> int | None:
         """Forget a document; return how many memories that forgot, None when there is no such key."""
         if not self.documents.exists(txn, key.encode()):
             return None
-        forgotten = self._forget(txn, key.encode())
+        forgotten = self._forget(txn, key.encode(), terms)
         self.documents.delete(txn, key.encode())
         position = self.position(txn) + 1
         self.changes.put(txn, encode_seq(position), ChangeRecord(DELETED, at, key, forgotten), append=True)
@@ -213,6 +231,18 @@ class Records:
             return False
         return self.quarantine.mark(txn, damage)
 
+    def rebuild_terms(self, txn: WriteTransaction) -> None:
+        """Make the terms anew from the documents, those of which are damaged left out."""
+        self.terms.rebuild(txn, self.metadata(txn))
+        for key in list(self.quarantine.keys(txn, TERMS)):
+            self.quarantine.clear(txn, TERMS, key)
+
+    def metadata(self, txn: Transaction) -> Iterator[tuple[Metadata, range]]:
+        """Yield the metadata and the seqs of every document that is whole."""
+        for _, record in self.documents.items(txn):
+            if not isinstance(record, Damaged):
+                yield record.metadata, record.seqs
+
     def trim_changes(self, txn: WriteTransaction, up_to: int) -> None:
         """Drop the changes up to and including seq `up_to`."""
         first = self.changes_from(txn)
@@ -227,8 +257,11 @@ class Records:
         except Damaged:
             return False
 
-    def _forget(self, txn: WriteTransaction, key: bytes) -> range:
-        seqs = self._seqs_of(txn, key)
+    def _forget(self, txn: WriteTransaction, key: bytes, terms: TermChanges) -> range:
+        seqs, expires_at, metadata = self._standing(txn, key)
+        terms.remove(metadata, seqs)
+        if expires_at:
+            self.expiry.remove(txn, expires_at, seqs)
         for seq in map(encode_seq, seqs):
             self.memories.delete(txn, seq)
             self.vectors.delete(txn, seq)
@@ -239,12 +272,18 @@ class Records:
                 self.quarantine.clear(txn, self.vectors.name, seq)
         return seqs
 
-    def _seqs_of(self, txn: Transaction, key: bytes) -> range:
+    def _standing(self, txn: Transaction, key: bytes) -> tuple[range, float, Metadata]:
+        """Return the seqs of what stands under a key, when it expires, and its metadata as far as they are known.
+
+        Terms of metadata that nobody knows any more keep seqs that are gone; what is live is a term of its own, so
+        they find nothing.
+        """
         try:
             record = self.documents.get(txn, key)
-            return record.seqs if record else _NOTHING
         except Damaged:
-            return self._seqs_by_memories(txn, key.decode())
+            seqs = self._seqs_by_memories(txn, key.decode())
+            return seqs, self.expiry.time_of(txn, seqs), {}
+        return (record.seqs, record.expires_at, record.metadata) if record else (_NOTHING, NEVER, {})
 
     def _seqs_by_memories(self, txn: Transaction, key: str) -> range:
         # Its record is damaged, so any one of its memories must tell which others are its own.

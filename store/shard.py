@@ -1,14 +1,14 @@
 """One shard on one disk: records, key-values and index kept in step.
 
-`N` queries, `D` embedding size. Any number of threads may call it; changes go one at a time. The order of locks is:
-in use, writer, index.
+`N` queries, `D` embedding size. Any number of threads may call it; changes go one at a time, those of many callers in
+one commit. The order of locks is: in use, writer, index.
 """
 
 import builtins
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,13 +24,25 @@ from .documents import Documents
 from .durable import make_directory
 from .environment import Transaction, WriteTransaction
 from .errors import Corrupted, Unavailable
+from .filters import Filter
 from .format import Identity
+from .group_commit import GroupCommit
 from .key_values import KeyValues
 from .locks import ReadWriteLock
 from .recall import MemoryReader, recall
 from .records import MAGIC, Records
+from .requests import (
+    Request,
+    Requests,
+    receipt_from_json,
+    receipt_to_json,
+    upsert_results_from_json,
+    upsert_results_to_json,
+)
 from .seal import Damaged
+from .terms import NAME as TERMS
 from .types import (
+    Change,
     CheckReport,
     CollectionInfo,
     CollectionStats,
@@ -73,9 +85,12 @@ class Shard:
         self._records = records
         self._key_values = key_values
         self._documents = Documents(records)
+        self._requests = Requests(records.environment)
         self._derived = Derived(records, key_values, path / _SNAPSHOT)
         self._in_use = ReadWriteLock()
         self._writer = threading.Lock()
+        self._commits = GroupCommit(records.environment, self._writer, self._committed)
+        self._notify: Callable[[], None] = lambda: None
         self._closed = False
 
     @classmethod
@@ -114,24 +129,80 @@ class Shard:
         """Return the keys of those documents that stand here with exactly this content, whole."""
         check_documents(documents)
         with self._using(), self._records.environment.reading() as txn:
-            return self._documents.unchanged(txn, documents)
+            return self._documents.unchanged(txn, documents, time.time())
 
-    def upsert(self, documents: Sequence[EmbeddedDocument]) -> builtins.list[UpsertResult]:
+    def upsert(
+        self, documents: Sequence[EmbeddedDocument], request: Request | None = None
+    ) -> builtins.list[UpsertResult]:
         """Store documents whole, each in the place of what stood under its key; all of them or none.
 
         Raises:
             InvalidArgument: a document, a reference or a vector is not valid; names its key.
+            Aborted: a document was expected to stand in another version than it does.
             ResourceExhausted: the disk is full.
         """
         check_embedded(documents, self.info.dimension)
         at = time.time()
-        return self._commit(lambda txn: [self._documents.upsert(txn, embedded, at) for embedded in documents])
 
-    def delete(self, keys: Sequence[str]) -> DeleteReceipt:
-        """Forget documents; a key that comes twice counts once."""
+        def change(txn: WriteTransaction) -> builtins.list[UpsertResult]:
+            return self._documents.upsert(txn, documents, at)
+
+        size = sum(len(embedded.document.text) for embedded in documents)
+        return self._commit(
+            lambda txn: self._requests.once(txn, request, change, upsert_results_to_json, upsert_results_from_json),
+            size,
+        )
+
+    def delete(
+        self, keys: Sequence[str], expected: Mapping[str, int] | None = None, request: Request | None = None
+    ) -> DeleteReceipt:
+        """Forget documents; a key that comes twice counts once.
+
+        Raises:
+            Aborted: one of the versions `expected` does not stand under its key; nothing was deleted.
+        """
         check_keys(keys)
         at = time.time()
-        return self._commit(lambda txn: self._documents.delete(txn, keys, at))
+
+        def change(txn: WriteTransaction) -> DeleteReceipt:
+            self._documents.expect(txn, expected or {}, at)
+            return self._documents.delete(txn, keys, at)
+
+        return self._commit(lambda txn: self._requests.once(txn, request, change, receipt_to_json, receipt_from_json))
+
+    def delete_matching(self, filter: Filter, request: Request | None = None) -> DeleteReceipt:
+        """Forget the documents that match when this is carried out."""
+        at = time.time()
+
+        def change(txn: WriteTransaction) -> DeleteReceipt:
+            return self._documents.delete_matching(txn, filter, at)
+
+        return self._commit(lambda txn: self._requests.once(txn, request, change, receipt_to_json, receipt_from_json))
+
+    def sweep(self, limit: int = limits.SWEEP_MAX) -> int:
+        """Delete up to `limit` documents that have expired, and return how many; they were hidden before."""
+        now = time.time()
+        if not self._read(lambda txn: self._records.expiry.ended(txn, now, 1).documents):
+            return 0
+        return self._commit(lambda txn: self._documents.sweep(txn, now, limit))
+
+    def changes(self, after: int, limit: int) -> builtins.list[Change]:
+        """Return changes after seq `after` in their order; `limit` bounds how many entries of the log are read.
+
+        Raises:
+            FailedPrecondition: the log does not reach back so far.
+        """
+        check_limit(limit, limits.CHANGES_MAX)
+        return self._read(lambda txn: self._documents.changes(txn, max(after, self._records.base), limit))
+
+    def on_commit(self, notify: Callable[[], None]) -> None:
+        """Have `notify` called after each commit, under the writer lock: it must not wait."""
+        self._notify = notify
+
+    def position(self) -> int:
+        """Return the seq of the last change."""
+        with self._using(), self._records.environment.reading() as txn:
+            return self._records.position(txn)
 
     def get(self, keys: Sequence[str]) -> builtins.list[StoredDocument | None]:
         """Return the document of each key, None where there is none.
@@ -140,25 +211,27 @@ class Shard:
             Corrupted: one of them is damaged; names the key or the seq.
         """
         check_keys(keys)
-        with self._reading() as txn:
-            return self._documents.get(txn, keys)
+        return self._read(lambda txn: self._documents.get(txn, keys, time.time()))
 
-    def list(self, limit: int, page_token: str = "") -> Page:
-        """Return up to `limit` documents in the byte order of their keys, from where the token's page ended.
+    def list(self, limit: int, page_token: str = "", filter: Filter | None = None) -> Page:
+        """Return up to `limit` documents, of those that match, in the byte order of their keys, after the token's page.
 
         Raises:
             Corrupted: one of them is damaged; upsert it again, or delete it, to go on.
         """
         check_limit(limit, limits.PAGE_DOCUMENTS_MAX)
-        with self._reading() as txn:
-            return self._documents.page(txn, limit, page_token)
+        return self._read(lambda txn: self._documents.page(txn, limit, page_token, time.time(), filter))
 
-    def count(self) -> Count:
-        with self._using(), self._records.environment.reading() as txn:
-            return self._documents.count(txn)
+    def count(self, filter: Filter | None = None) -> Count:
+        """Return how many documents and memories there are, or how many of them match."""
+        return self._read(lambda txn: self._documents.count(txn, time.time(), filter))
 
     def recall(
-        self, vectors: npt.NDArray[np.float32], k: int, fingerprint: str | None = None
+        self,
+        vectors: npt.NDArray[np.float32],
+        k: int,
+        fingerprint: str | None = None,
+        filter: Filter | None = None,
     ) -> builtins.list[builtins.list[Hit]]:
         """Return for each query (N, D), of length one, its k nearest memories, best first.
 
@@ -220,29 +293,29 @@ class Shard:
         Raises:
             Corrupted: some are damaged; they are removed, so the memory is cold from now on.
         """
-        key = check_fingerprint(fingerprint)
-        check_seqs(seqs)
-        with self._using():
-            with self._records.environment.reading() as txn:
-                live = [self._records.is_live(txn, seq) for seq in seqs]
-            values, damages = self._key_values.fetch(key, seqs, live)
-            if damages:
-                with self._writer:
-                    self._key_values.expel(damages)
-                raise Corrupted(
-                    f"key-values of fingerprint {fingerprint!r} failed their checksum and were removed; the memories "
-                    f"are cold now: {'; '.join(str(damage) for damage in damages)}"
-                )
+        values, damages = self._fetch(fingerprint, seqs)
+        if damages:
+            raise Corrupted(
+                f"key-values of fingerprint {fingerprint!r} failed their checksum and were removed; the memories "
+                f"are cold now: {'; '.join(str(damage) for damage in damages)}"
+            )
         return values
+
+    def whole_key_values(self, fingerprint: str, seqs: Sequence[int]) -> builtins.list[bytes | None]:
+        """Return the key-values of each memory, None where it is gone or cold, or where they are damaged.
+
+        What is damaged is removed, so the memory is cold from now on.
+        """
+        return self._fetch(fingerprint, seqs)[0]
 
     def stats(self) -> CollectionStats:
         key_values, records = self._key_values, self._records
         with self._using(), records.environment.reading() as txn, key_values.environment.reading() as kv_txn:
             return CollectionStats(
                 info=self.info,
-                count=self._documents.count(txn),
+                count=self._documents.count(txn, time.time()),
                 warm={name: record.count for name, record in key_values.by_fingerprint(kv_txn)},
-                position=records.position(txn),
+                positions=(records.position(txn),),
                 records_bytes=records.environment.bytes_used(txn),
                 key_values_bytes=key_values.environment.bytes_used(kv_txn),
                 index_bytes=self._derived.index.bytes_used,
@@ -302,37 +375,69 @@ class Shard:
                 raise Unavailable(f"collection {self.info.name!r} is closed")
             yield
 
-    @contextmanager
-    def _reading(self) -> Iterator[Transaction]:
+    def _read(self, look: Callable[[Transaction], T]) -> T:
+        """Look at one state of the records; what is damaged is quarantined, terms are made anew and looked at again."""
         with self._using():
             try:
                 with self._records.environment.reading() as txn:
-                    yield txn
+                    return look(txn)
             except Damaged as damage:
                 self._quarantine([damage])
-                raise
+                if damage.table != TERMS:
+                    raise
+            with self._writer:
+                self._derived.rebuild_terms()
+            with self._records.environment.reading() as txn:
+                return look(txn)
 
     @contextmanager
     def _memory_reader(self, fingerprint: str | None) -> Iterator[tuple[Transaction, MemoryReader]]:
         key = None if fingerprint is None else check_fingerprint(fingerprint)
         with self._records.environment.reading() as txn, self._key_values.environment.reading() as kv_txn:
             is_warm = self._key_values.is_warm(kv_txn, key)
-            yield txn, MemoryReader(self._records, txn, is_warm)
+            yield txn, MemoryReader(self._records, txn, is_warm, time.time())
 
-    def _commit(self, change: Callable[[WriteTransaction], T]) -> T:
+    def _commit(self, change: Callable[[WriteTransaction], T], size: int = 0) -> T:
         # The one way in for changes to the records: whole or not at all, durable, and in the index before it returns.
-        with self._using(), self._writer:
-            with self._records.environment.writing() as txn:
-                result = change(txn)
-            self._derived.catch_up()
-            self._derived.save_if_due()
-            return result
+        with self._using():
+            try:
+                return self._commits.submit(change, size)
+            except Damaged as damage:
+                if damage.table != TERMS:
+                    raise
+            # Nothing of the change was stored. Terms follow from the documents, so they are made anew first.
+            with self._writer:
+                self._derived.rebuild_terms()
+            return self._commits.submit(change, size)
+
+    def _committed(self) -> None:
+        self._derived.catch_up()
+        self._derived.save_if_due()
+        self._notify()
+
+    def _fetch(
+        self, fingerprint: str, seqs: Sequence[int]
+    ) -> tuple[builtins.list[bytes | None], builtins.list[Damaged]]:
+        key = check_fingerprint(fingerprint)
+        check_seqs(seqs)
+        with self._using():
+            with self._records.environment.reading() as txn:
+                live = self._live(txn, seqs)
+            values, damages = self._key_values.fetch(key, seqs, live)
+            if damages:
+                with self._writer:
+                    self._key_values.expel(damages)
+        return values, damages
+
+    def _live(self, txn: Transaction, seqs: Sequence[int]) -> builtins.list[bool]:
+        ended = self._records.expiry.ended(txn, time.time())
+        return [self._records.is_live(txn, seq) and not ended.holds(seq) for seq in seqs]
 
     def _put_batch(self, fingerprint: bytes, batch: Sequence[tuple[int, bytes]]) -> builtins.list[bool]:
         # Under the writer lock no memory goes away between the look and the commit.
         with self._using(), self._writer:
             with self._records.environment.reading() as txn:
-                live = [self._records.is_live(txn, seq) for seq, _ in batch]
+                live = self._live(txn, [seq for seq, _ in batch])
             kept = [item for item, is_live in zip(batch, live, strict=True) if is_live]
             if kept:
                 self._key_values.put(fingerprint, kept)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from .number_block import BLOCK_BITS, Run
 from .roaring import CHUNK_BITS
 from .selection import spans
-from .term_keys import ALL_LIVE, boolean_term, is_cut, name_term, numbers_term, part_key, string_term
+from .term_keys import ALL_FIRST, ALL_LIVE, boolean_term, is_cut, name_term, numbers_term, part_key, string_term
 from .types import Metadata, MetadataValue
 
 
@@ -45,6 +45,10 @@ class TermChanges:
 
     def _change(self, metadata: Metadata, seqs: range, present: bool) -> None:
         chunks = list(spans(seqs, CHUNK_BITS))
+        if not chunks:
+            return
+        first, start, _ = chunks[0]
+        self.postings.setdefault(part_key(ALL_FIRST, first), []).append((start, start + 1, present))
         for term, text in terms_of(metadata):
             for part, start, stop in chunks:
                 key = part_key(term, part)

@@ -18,7 +18,7 @@ from .posting import Posting
 from .roaring import CHUNK_BITS
 from .seal import Damaged
 from .term_changes import TermChanges
-from .term_keys import BOOLEAN, LIVE, NAME, NUMBER, STRING, TermKey, decode_key
+from .term_keys import BOOLEAN, FIRST, LIVE, NAME, NUMBER, STRING, TermKey, decode_key
 from .types import Metadata
 
 T = TypeVar("T")
@@ -114,8 +114,8 @@ def _lacks(term: TermKey, seq: int, count: int) -> str:
 
 
 def _words(kind: int, name: str, term: TermKey | None = None) -> str:
-    if kind == LIVE:
-        return "all live memories"
+    if kind in (LIVE, FIRST):
+        return "all live memories" if kind == LIVE else "the first memories of documents"
     value = ""
     if term and kind in (STRING, BOOLEAN):
         value = f" {term.value.decode('utf-8', 'backslashreplace')!r:.60}"

@@ -16,6 +16,7 @@ NAME: Final = 1
 STRING: Final = 2
 BOOLEAN: Final = 3
 NUMBER: Final = 4
+FIRST: Final = 5
 
 STRING_BYTES_KEPT: Final = 128
 """Bytes of a string that its key holds; of a longer one so many, and a digest of all."""
@@ -24,6 +25,8 @@ PARTS: Final = 1 << 63
 """More than any part's number: seqs are below this."""
 
 ALL_LIVE: Final = bytes([LIVE, 0])
+ALL_FIRST: Final = bytes([FIRST, 0])
+"""The first memory of each document, so that documents are counted and named without a look at every memory."""
 
 _PART_BYTES: Final = 8
 _DIGEST_BYTES: Final = 16
@@ -156,4 +159,6 @@ def _fits(term: TermKey) -> bool:
         return bool(term.name) and len(term.value) <= STRING_BYTES_KEPT
     if term.kind == BOOLEAN:
         return bool(term.name) and term.value in (b"\x00", b"\x01")
-    return term.kind in (LIVE, NAME, NUMBER) and not term.value and bool(term.name) == (term.kind != LIVE)
+    return (
+        term.kind in (LIVE, FIRST, NAME, NUMBER) and not term.value and bool(term.name) == (term.kind in (NAME, NUMBER))
+    )

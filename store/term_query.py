@@ -14,6 +14,7 @@ from .roaring import CHUNK_BITS, Positions, bitmap_of
 from .seal import Damaged
 from .selection import Selection
 from .term_keys import (
+    ALL_FIRST,
     ALL_LIVE,
     PARTS,
     boolean_term,
@@ -43,6 +44,11 @@ class TermQuery:
     def live(self) -> Selection:
         """Return all live memories."""
         parts = self._under(self._postings, ALL_LIVE, range(PARTS))
+        return Selection({part: posting.bitmap for part, posting in parts})
+
+    def first(self) -> Selection:
+        """Return the first memory of each document."""
+        parts = self._under(self._postings, ALL_FIRST, range(PARTS))
         return Selection({part: posting.bitmap for part, posting in parts})
 
     def matching(self, filter: Filter) -> Selection:

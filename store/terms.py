@@ -70,6 +70,10 @@ class Terms:
         """Return all live memories; raises as `matching` does."""
         return TermQuery(self.postings, self.numbers, txn).live()
 
+    def first(self, txn: Transaction) -> Selection:
+        """Return the first memory of each document; raises as `matching` does."""
+        return TermQuery(self.postings, self.numbers, txn).first()
+
     def rebuild(self, txn: WriteTransaction, items: Iterable[tuple[Metadata, range]]) -> None:
         """Start over from the metadata and seqs of all documents."""
         while keys := list(islice(self.postings.keys(txn), _DROP_KEYS)):

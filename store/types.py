@@ -2,11 +2,12 @@
 
 Dimensions: `D` embedding size. Times are seconds since the epoch. A `seq` is the number of a change in its shard:
 it names a memory for ever, because a memory is never changed, only replaced under a new seq (docs/format.md: seqs).
+Seqs of different shards differ too, so that one alone names a memory in its collection.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,12 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A caller's text under a caller's key."""
+    """A caller's text under a caller's key; from `expires_at` on, if given, it is as if it had been deleted."""
 
     key: str
     text: str
     metadata: Metadata = field(default_factory=dict)
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,14 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedDocument:
-    """A document ready to be stored: cut into references, each embedded."""
+    """A document ready to be stored: cut into references, each embedded.
+
+    With an `expected_version` it is stored only where that version stands under its key; 0 means none.
+    """
 
     document: Document
     references: Sequence[Reference]
+    expected_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class StoredDocument:
     """A document as it stands in the store.
 
     `version` is the seq of its last change, `memories` the seqs of its references in the order of the text,
-    `updated_at` the time of that change.
+    `updated_at` the time of that change, `expires_at` when it ends, None for never.
     """
 
     key: str
@@ -56,6 +62,7 @@ class StoredDocument:
     version: int
     memories: tuple[int, ...]
     updated_at: float
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,8 @@ class Hit:
     """A memory found by recall.
 
     `key`, `version` and `metadata` are its document's; `text` is the reference's own; `score` the cosine with the
-    query, -1 to 1; `seq` names the memory within `shard`; `warm` says whether its key-values are stored.
+    query, -1 to 1; `seq` names the memory, and `shard` is where it is; `warm` says whether its key-values are stored;
+    `key_values` are these, if they were asked for.
     """
 
     key: str
@@ -74,6 +82,7 @@ class Hit:
     seq: int
     shard: int = 0
     warm: bool = False
+    key_values: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +99,26 @@ class UpsertResult:
 class DeleteReceipt:
     """What a delete removed: the keys found and forgotten, the keys that did not exist, and the memories gone.
 
-    `position` is the seq of the delete: every read at or after it no longer sees the keys.
+    `positions` are seqs, one of each shard that had a part in it: every read at or after them no longer sees the keys.
     """
 
     deleted: tuple[str, ...]
     missing: tuple[str, ...]
     memories: int
-    position: int
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A document that came to stand under a key, or went, and the seq of that change.
+
+    Of changes of one key that follow each other directly only the last may be told.
+    """
+
+    seq: int
+    kind: Literal["upsert", "delete"]
+    key: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +139,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """The settings that a collection keeps for life: its name, embedder and embedding size `D`."""
+    """The settings that a collection keeps for life: its name, embedder, embedding size `D` and number of shards."""
 
     name: str
     embedder: str
@@ -133,8 +155,8 @@ class CollectionStats:
     count: Count
     warm: Mapping[str, int]
     """Memories with key-values, by model fingerprint."""
-    position: int
-    """Seq of the last change."""
+    positions: tuple[int, ...]
+    """Seq of the last change in each shard."""
     records_bytes: int
     key_values_bytes: int
     index_bytes: int

@@ -5,7 +5,7 @@ Each function raises InvalidArgument with the name of what is wrong, the size fo
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ def check_collection(info: CollectionInfo) -> None:
         raise InvalidArgument(f"the embedder's name must have 1 to {limits.EMBEDDER_NAME_MAX} characters")
     _utf8(info.embedder, "the embedder's name")
     _check_range(info.dimension, limits.DIMENSION_MAX, "dimension")
+    _check_range(info.shards, limits.SHARDS_MAX, "shards")
 
 
 def check_collection_name(name: str) -> None:
@@ -44,6 +45,7 @@ def check_documents(documents: Sequence[Document]) -> None:
             raise InvalidArgument(f"key {document.key!r} comes twice in one call; send each key once")
         seen.add(document.key)
         total += check_text(document)
+        check_expiry(document)
         check_metadata(document.key, document.metadata)
     _check_count(total, limits.UPSERT_BYTES_MAX, "bytes of text in one call")
 
@@ -99,6 +101,36 @@ def check_text(document: Document) -> int:
             f"the text of document {document.key!r} has {size} bytes, at most {limits.TEXT_BYTES_MAX} are allowed"
         )
     return size
+
+
+def check_expiry(document: Document) -> None:
+    """Check that a document's time of expiry is a time of this era in seconds, not a duration or milliseconds."""
+    at = document.expires_at
+    if at is None:
+        return
+    if isinstance(at, bool) or not isinstance(at, int | float) or not limits.TIME_MIN <= at <= limits.TIME_MAX:
+        raise InvalidArgument(
+            f"expires_at of document {document.key!r} is {at!r:.100}; give seconds since the epoch, as time.time() + 60"
+        )
+
+
+def check_request_id(request_id: str) -> None:
+    if not isinstance(request_id, str) or not request_id:
+        raise InvalidArgument(f"a request_id must be text and not empty, got {request_id!r:.100}")
+    size = len(_utf8(request_id, "request_id"))
+    if size > limits.REQUEST_ID_BYTES_MAX:
+        raise InvalidArgument(f"a request_id of {size} bytes, at most {limits.REQUEST_ID_BYTES_MAX} are allowed")
+
+
+def check_versions(versions: Mapping[str, int], keys: Iterable[str]) -> None:
+    """Check expected versions, which must be of keys in the same call."""
+    if not isinstance(versions, Mapping):
+        raise InvalidArgument(f"expected versions must map keys to versions, got {type(versions).__name__}")
+    for key in versions.keys() - set(keys):
+        raise InvalidArgument(f"a version is expected of key {key!r:.100}, which is not in this call")
+    for key, version in versions.items():
+        if not _is_int(version) or not 0 <= version < 1 << 63:
+            raise InvalidArgument(f"the version expected of {key!r} is {version!r:.100}; give one, or 0 for none")
 
 
 def check_metadata(key: str, metadata: Metadata) -> None:

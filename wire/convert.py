@@ -1,6 +1,8 @@
 """Our values to protobuf messages and back; each pair of functions is one type's whole conversion."""
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,7 @@ from ..protos.memory3.v1 import generation_service_pb2 as generation_pb
 from ..protos.memory3.v1 import types_pb2 as pb
 from ..store.errors import InvalidArgument
 from ..store.types import (
+    Change,
     CheckReport,
     CollectionInfo,
     CollectionStats,
@@ -58,7 +61,7 @@ def _value_to_wire(key: str, name: str, value: MetadataValue) -> pb.MetadataValu
 def document_to_wire(document: Document) -> pb.Document:
     metadata = metadata_to_wire(document.key, document.metadata)
     try:
-        return pb.Document(key=document.key, text=document.text, metadata=metadata)
+        return pb.Document(key=document.key, text=document.text, metadata=metadata, expires_at=document.expires_at)
     except (UnicodeEncodeError, ValueError, TypeError) as error:
         raise InvalidArgument(
             f"document {document.key!r} cannot be sent: {error}; key and text must be text"
@@ -66,7 +69,8 @@ def document_to_wire(document: Document) -> pb.Document:
 
 
 def document_from_wire(document: pb.Document) -> Document:
-    return Document(document.key, document.text, metadata_from_wire(document.metadata))
+    expires_at = document.expires_at if document.HasField("expires_at") else None
+    return Document(document.key, document.text, metadata_from_wire(document.metadata), expires_at)
 
 
 def stored_to_wire(stored: StoredDocument) -> pb.StoredDocument:
@@ -77,6 +81,7 @@ def stored_to_wire(stored: StoredDocument) -> pb.StoredDocument:
         version=stored.version,
         memories=stored.memories,
         updated_at=stored.updated_at,
+        expires_at=stored.expires_at,
     )
 
 
@@ -88,6 +93,7 @@ def stored_from_wire(stored: pb.StoredDocument) -> StoredDocument:
         version=stored.version,
         memories=tuple(stored.memories),
         updated_at=stored.updated_at,
+        expires_at=stored.expires_at if stored.HasField("expires_at") else None,
     )
 
 
@@ -104,7 +110,7 @@ def hit_to_wire(hit: Hit) -> pb.Hit:
     )
 
 
-def hit_from_wire(hit: pb.Hit) -> Hit:
+def hit_from_wire(hit: pb.Hit, key_values: bytes | None = None) -> Hit:
     return Hit(
         key=hit.key,
         version=hit.version,
@@ -114,6 +120,7 @@ def hit_from_wire(hit: pb.Hit) -> Hit:
         seq=hit.seq,
         shard=hit.shard,
         warm=hit.warm,
+        key_values=key_values,
     )
 
 
@@ -145,12 +152,54 @@ def upsert_result_from_wire(result: pb.UpsertResult) -> UpsertResult:
 
 def receipt_to_wire(receipt: DeleteReceipt) -> pb.DeleteReceipt:
     return pb.DeleteReceipt(
-        deleted=receipt.deleted, missing=receipt.missing, memories=receipt.memories, position=receipt.position
+        deleted=receipt.deleted, missing=receipt.missing, memories=receipt.memories, positions=receipt.positions
     )
 
 
 def receipt_from_wire(receipt: pb.DeleteReceipt) -> DeleteReceipt:
-    return DeleteReceipt(tuple(receipt.deleted), tuple(receipt.missing), receipt.memories, receipt.position)
+    return DeleteReceipt(tuple(receipt.deleted), tuple(receipt.missing), receipt.memories, tuple(receipt.positions))
+
+
+def filter_to_wire(filter: Mapping[str, Any] | None) -> str:
+    """The JSON of a filter, empty for none.
+
+    Raises:
+        InvalidArgument: it holds something that JSON does not know.
+    """
+    if filter is None:
+        return ""
+    try:
+        return json.dumps(filter, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(
+            f"the filter cannot be sent: {error}; see docs/filters.md for what it may hold"
+        ) from error
+
+
+def filter_from_wire(text: str) -> Mapping[str, Any] | None:
+    """The filter that a JSON text describes, not yet checked.
+
+    Raises:
+        InvalidArgument: it is no JSON object.
+    """
+    if not text:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"the filter is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidArgument(f"the filter is a JSON {type(found).__name__}, expected an object")
+    return found
+
+
+def change_to_wire(change: Change) -> pb.Change:
+    kind = pb.CHANGE_KIND_UPSERT if change.kind == "upsert" else pb.CHANGE_KIND_DELETE
+    return pb.Change(seq=change.seq, kind=kind, key=change.key, at=change.at)
+
+
+def change_from_wire(change: pb.Change) -> Change:
+    return Change(change.seq, "delete" if change.kind == pb.CHANGE_KIND_DELETE else "upsert", change.key, change.at)
 
 
 def count_to_wire(count: Count) -> pb.Count:
@@ -174,11 +223,11 @@ def stats_to_wire(stats: CollectionStats) -> pb.CollectionStats:
         info=info_to_wire(stats.info),
         count=count_to_wire(stats.count),
         warm=dict(stats.warm),
-        position=stats.position,
         records_bytes=stats.records_bytes,
         key_values_bytes=stats.key_values_bytes,
         index_bytes=stats.index_bytes,
         quarantined=stats.quarantined,
+        positions=stats.positions,
     )
 
 
@@ -187,7 +236,7 @@ def stats_from_wire(stats: pb.CollectionStats) -> CollectionStats:
         info=info_from_wire(stats.info),
         count=count_from_wire(stats.count),
         warm=dict(stats.warm),
-        position=stats.position,
+        positions=tuple(stats.positions),
         records_bytes=stats.records_bytes,
         key_values_bytes=stats.key_values_bytes,
         index_bytes=stats.index_bytes,

@@ -64,6 +64,23 @@ def decode_put(message: bytes) -> PutKeyValues:
     return PutKeyValues(collection, fingerprint, items)
 
 
+def encode_recalled(results: bytes, items: Iterable[KeyValuesItem]) -> bytes:
+    """A `RecallResponse` of its encoded `results` and of key-values."""
+    return b"".join((results, *(part for item in items for part in _item_field(2, item))))
+
+
+def decode_recalled(message: bytes) -> tuple[list[bytes], list[KeyValuesItem]]:
+    """The encoded `Hits` of a `RecallResponse`, and its key-values."""
+    results: list[bytes] = []
+    items: list[KeyValuesItem] = []
+    for number, value in _fields(memoryview(message)):
+        if number == 1:
+            results.append(bytes(_message(value)))
+        elif number == 2:
+            items.append(_item(value))
+    return results, items
+
+
 def batches(items: Iterable[KeyValuesItem], bytes_max: int = BATCH_BYTES) -> Iterator[list[KeyValuesItem]]:
     """Group items so that a message stays under `bytes_max`, or holds a single item."""
     batch: list[KeyValuesItem] = []

@@ -17,7 +17,7 @@ from ..protos.memory3.v1 import generation_service_pb2, memory_service_pb2
 
 MEMORY_SERVICE: ServiceDescriptor = memory_service_pb2.DESCRIPTOR.services_by_name["MemoryService"]
 GENERATION_SERVICE: ServiceDescriptor = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]
-RAW_MESSAGES = frozenset({"FetchKeyValuesResponse", "PutKeyValuesRequest"})
+RAW_MESSAGES = frozenset({"FetchKeyValuesResponse", "PutKeyValuesRequest", "RecallResponse"})
 """Messages that carry key-values: code on both ends sees their bytes."""
 
 

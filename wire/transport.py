@@ -1,5 +1,6 @@
 """Calls over one gRPC channel: names to methods, deadlines, and failures as our own errors."""
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
@@ -37,8 +38,9 @@ class Transport:
             raise error_of(error) from error
 
     def stream(self, name: str, request: Any, timeout_s: float | None = None) -> "Responses":
-        """One request, a stream of answers; the request is sent at once."""
-        return Responses(self._method(name)(request, timeout=timeout_s or self.timeout_s))
+        """One request, a stream of answers, which may last for ever if `timeout_s` is infinite; sent at once."""
+        timeout = self.timeout_s if timeout_s is None else timeout_s
+        return Responses(self._method(name)(request, timeout=None if timeout == math.inf else timeout))
 
     def close(self) -> None:
         """End the channel and the calls that run on it."""

@@ -11,7 +11,7 @@ def damage_text(memory: Embedded, collection: str, key: str) -> None:
     """Cut a byte off a stored text behind everyone's back, as a disk may."""
     stored = memory.get(key, collection=collection)
     assert stored is not None
-    records = memory.opened(collection)._shard._records
+    records = memory.opened(collection)._shards[0]._records
     place, handle = encode_seq(stored.memories[0]), records.memories._handle
     with records.environment.writing() as txn:
         txn.put(place, (txn.get(place, db=handle) or b"")[:-1], db=handle)

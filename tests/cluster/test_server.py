@@ -164,7 +164,7 @@ def test_a_list_longer_than_a_message_is_paged_shorter(memory: Embedded, collect
     from memory3.protos.memory3.v1 import memory_service_pb2 as pb
 
     memory.upsert([Document(f"{number:03}", "word " * 100) for number in range(20)], collection=collection)
-    servicer = MemoryServicer(memory, message_bytes_max=2_000)
+    servicer = MemoryServicer(memory, message_bytes_max=2_000, watches_max=1)
     keys, token = [], ""
     while True:
         page = servicer.List(pb.ListRequest(collection=collection, page_token=token), None)  # type: ignore[arg-type]

@@ -25,10 +25,12 @@ def vector_of(text: str, dimension: int = DIMENSION) -> Vector:
     return vector / np.linalg.norm(vector)
 
 
-def embedded(key: str, *texts: str, metadata: Metadata | None = None) -> EmbeddedDocument:
+def embedded(
+    key: str, *texts: str, metadata: Metadata | None = None, expires_at: float | None = None
+) -> EmbeddedDocument:
     """Return a document made of these references."""
     references = [Reference(text, vector_of(text)) for text in texts]
-    return EmbeddedDocument(Document(key, "".join(texts), metadata or {}), references)
+    return EmbeddedDocument(Document(key, "".join(texts), metadata or {}, expires_at), references)
 
 
 @contextmanager

@@ -89,14 +89,14 @@ def test_a_sound_collection_is_counted(collection: Collection) -> None:
 def test_a_broken_invariant_of_the_records_is_named(
     collection: Collection, broken: Break, said: str, full: bool
 ) -> None:
-    records = collection._shard._records
+    records = collection._shards[0]._records
     with records.environment.writing() as txn:
         broken(records, txn)
     assert said in collection.check(full).problems
 
 
 def test_broken_invariants_of_the_key_values_are_named(collection: Collection) -> None:
-    key_values = collection._shard._key_values
+    key_values = collection._shards[0]._key_values
     with key_values.environment.writing() as txn:
         key_values.values.put(txn, value_key(7, 1), b"11")
         key_values.values.put(txn, value_key(1, 2), b"222")
@@ -107,13 +107,13 @@ def test_broken_invariants_of_the_key_values_are_named(collection: Collection) -
 
 
 def test_a_vector_twice_in_the_index_is_named(collection: Collection) -> None:
-    collection._shard._derived.index._faiss.add_with_ids(vector_of("x")[None], np.array([3]))
+    collection._shards[0]._derived.index._faiss.add_with_ids(vector_of("x")[None], np.array([3]))
     assert "the index holds 1 vectors twice" in collection.check(full=False).problems
 
 
 def test_endless_problems_are_cut(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memory3.store.checks._PROBLEMS_MAX", 2)
-    records = collection._shard._records
+    records = collection._shards[0]._records
     with records.environment.writing() as txn:
         for seq in range(1, 4):
             records.vectors.delete(txn, seq_key(seq))

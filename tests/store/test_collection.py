@@ -1,55 +1,94 @@
 """A collection against a dictionary: any sequence of calls, damage to caches and reopening included."""
 
+import re
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from memory3.store import limits
+from memory3.store import limits, shard
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
-from memory3.store.types import Count, EmbeddedDocument
+from memory3.store.errors import Aborted, InvalidArgument
+from memory3.store.filter_parser import parse_filter
+from memory3.store.filters import matches
+from memory3.store.placement import shard_of_key
+from memory3.store.seqs import base_of, shard_of_seq
+from memory3.store.types import Count, DeleteReceipt, EmbeddedDocument, UpsertResult
 
-from .builders import DIMENSION, EMBEDDER, SNAPSHOT, embedded, vector_of
+from .builders import DIMENSION, EMBEDDER, embedded, vector_of
 
 KEYS = ["a", "b", "ab", "Zoë", "x" * 511, "日本"]
 FINGERPRINTS = {"model": 8, "other": 21}
+FILTERS = [{"n": 1}, {"n": {"$gte": 1}}, {"n": {"$exists": False}}, {"$not": {"n": 2}}, {"$or": [{"n": 1}, {"n": 2}]}]
+START = 1.8e9
+"""Where the machine's clock begins."""
 
 keys = st.sampled_from(KEYS)
+filters = st.sampled_from(FILTERS)
 pieces = st.lists(st.sampled_from(["one ", "two ", "drei ", "π. ", "last"]), min_size=1, max_size=3)
 documents = st.builds(
-    lambda key, texts, number: embedded(key, *texts, metadata={"n": number} if number else {}),
+    lambda key, texts, number, expires: embedded(
+        key, *texts, metadata={"n": number} if number else {}, expires_at=expires
+    ),
     keys,
     pieces,
     st.integers(0, 2),
+    st.sampled_from([None, None, START + 5, START + 10]),
 )
 
 
+some_seqs = st.builds(lambda shard, number: base_of(shard) + number, st.sampled_from([0, 0, 1, 2]), st.integers(0, 40))
+"""Also of memories that never were, and of shards that do not exist."""
+
+
 class CollectionMachine(RuleBasedStateMachine):
-    """`model` maps each key to its document and its seqs; `values` maps (fingerprint, seq) to key-values."""
+    """`model` maps each key to its document and its seqs; `values` maps (fingerprint, seq) to key-values.
+
+    What has expired is gone from the model at once. In the store it is hidden, and deleted by a later sweep, whose
+    delete gets a seq.
+    """
+
+    SHARDS = 1
 
     def __init__(self) -> None:
         super().__init__()
         self.path = Path(tempfile.mkdtemp())
         self.model: dict[str, tuple[EmbeddedDocument, tuple[int, ...]]] = {}
         self.values: dict[tuple[str, int], bytes] = {}
-        self.position = 0
+        self.positions = [base_of(shard) for shard in range(self.SHARDS)]
+        self.hidden: dict[str, set[tuple[str, int]]] = {}
+        """Keys whose document has expired and is still there, with the places of its key-values."""
+        self.changed: dict[str, int] = {}
+        """The last change of each key that the log must tell of."""
+        self.answers: dict[str, tuple[list[EmbeddedDocument], list[UpsertResult]]] = {}
+        self.now = START
+        self.clock = patch.object(shard, "time", SimpleNamespace(time=lambda: self.now))
+        self.clock.start()
         self.directory: DataDirectory
         self.collection: Collection
 
     @initialize()
     def open(self) -> None:
         self.directory = DataDirectory.open(self.path)
-        self.collection = self.directory.create_collection("default", EMBEDDER, DIMENSION)
+        self.collection = self.directory.create_collection("default", EMBEDDER, DIMENSION, self.SHARDS)
 
     def teardown(self) -> None:
-        if hasattr(self, "directory"):
-            assert self.collection.check(full=True).problems == ()
-            self.directory.close()
-        shutil.rmtree(self.path)
+        try:
+            if hasattr(self, "directory"):
+                assert self.collection.check(full=True).problems == ()
+                self.directory.close()
+        finally:
+            self.clock.stop()
+            shutil.rmtree(self.path)
 
     @property
     def live(self) -> dict[int, tuple[str, str]]:
@@ -60,25 +99,91 @@ class CollectionMachine(RuleBasedStateMachine):
             for seq, reference in zip(seqs, document.references, strict=True)
         }
 
+    @property
+    def key_values(self) -> int:
+        return len(self.values) + sum(map(len, self.hidden.values()))
+
     def forget(self, key: str) -> int:
         _, seqs = self.model.pop(key, (None, ()))
         self.values = {place: value for place, value in self.values.items() if place[1] not in seqs}
         return len(seqs)
 
+    def next_seqs(self, key: str, count: int) -> tuple[int, ...]:
+        number = shard_of_key(key, self.SHARDS)
+        first = self.positions[number] + 1
+        self.positions[number] += count
+        self.changed[key] = self.positions[number]
+        return tuple(range(first, first + count))
+
     @rule(batch=st.lists(documents, min_size=1, max_size=3, unique_by=lambda document: document.document.key))
     def upsert(self, batch: list[EmbeddedDocument]) -> None:
         same = {d.document.key for d in batch if self.standing(d)}
         assert self.collection.unchanged([d.document for d in batch]) == same
-        for document, result in zip(batch, self.collection.upsert(batch), strict=True):
+        self.stored(batch, self.collection.upsert(batch), same)
+
+    @rule(batch=st.lists(documents, min_size=1, max_size=3, unique_by=lambda document: document.document.key))
+    def upsert_as_a_request(self, batch: list[EmbeddedDocument]) -> None:
+        """It is sent twice; other requests may come in between."""
+        request = f"request {len(self.answers)}"
+        same = {d.document.key for d in batch if self.standing(d)}
+        results = self.collection.upsert(batch, request)
+        self.stored(batch, results, same)
+        self.answers[request] = (batch, results)
+
+    @rule(data=st.data())
+    def send_again(self, data: st.DataObject) -> None:
+        if not self.answers:
+            return
+        request = data.draw(st.sampled_from(sorted(self.answers)))
+        batch, results = self.answers[request]
+        assert self.collection.upsert(batch, request) == results
+        with pytest.raises(InvalidArgument, match="was used for another request"):
+            self.collection.upsert([replace(batch[0], expected_version=7), *batch[1:]], request)
+
+    @rule(document=documents, right=st.booleans())
+    def upsert_over_a_version(self, document: EmbeddedDocument, right: bool) -> None:
+        key = document.document.key
+        standing = self.model[key][1][-1] if key in self.model else 0
+        expected = replace(document, expected_version=standing if right else standing + 1)
+        if right:
+            same = {key} if self.standing(document) else set()
+            self.stored([document], self.collection.upsert([expected]), same)
+        else:
+            with pytest.raises(Aborted, match=re.escape(repr(key))):
+                self.collection.upsert([expected])
+
+    def stored(self, batch: list[EmbeddedDocument], results: list[UpsertResult], same: set[str]) -> None:
+        for document, result in zip(batch, results, strict=True):
             key = document.document.key
             assert (result.key, result.changed) == (key, key not in same)
             if result.changed:
                 self.forget(key)
-                count = len(document.references)
-                seqs = tuple(range(self.position + 1, self.position + count + 1))
-                self.position += count
-                self.model[key] = (document, seqs)
+                self.hidden.pop(key, None)
+                self.model[key] = (document, self.next_seqs(key, len(document.references)))
             assert (result.version, result.memories) == (self.model[key][1][-1], len(self.model[key][1]))
+        self.expire()
+
+    @rule(seconds=st.integers(1, 4))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+        self.expire()
+
+    def expire(self) -> None:
+        for key, (document, _) in list(self.model.items()):
+            if (document.document.expires_at or self.now + 1) <= self.now:
+                seqs = self.model[key][1]
+                self.hidden[key] = {place for place in self.values if place[1] in seqs}
+                self.forget(key)
+
+    @rule()
+    def sweep(self) -> None:
+        assert self.collection.sweep() == len(self.hidden)
+        for key in self.hidden:
+            self.next_seqs(key, 1)
+        # In which order a shard's own were deleted is not told, only that they were.
+        for key in self.hidden:
+            self.changed[key] = 0
+        self.hidden.clear()
 
     def standing(self, document: EmbeddedDocument) -> bool:
         stored = self.model.get(document.document.key)
@@ -88,12 +193,29 @@ class CollectionMachine(RuleBasedStateMachine):
     def delete(self, batch: list[str]) -> None:
         once = list(dict.fromkeys(batch))
         present = tuple(key for key in once if key in self.model)
-        receipt = self.collection.delete(batch)
+        self.deleted(self.collection.delete(batch), once, present)
+
+    @rule(filter=filters)
+    def delete_matching(self, filter: dict[str, Any]) -> None:
+        receipt = self.collection.delete_matching(parse_filter(filter))
+        assert set(receipt.deleted) == self.matching(filter) and receipt.missing == ()
+        self.deleted(receipt, list(receipt.deleted), receipt.deleted)
+
+    def deleted(self, receipt: DeleteReceipt, asked: list[str], present: tuple[str, ...]) -> None:
         assert receipt.deleted == present
-        assert receipt.missing == tuple(key for key in once if key not in present)
+        assert receipt.missing == tuple(key for key in asked if key not in present)
         assert receipt.memories == sum(self.forget(key) for key in present)
-        self.position += len(present)
-        assert receipt.position == self.position
+        for key in asked:
+            # What has expired is missing to its caller, and goes for good all the same.
+            if key in present or key in self.hidden:
+                self.next_seqs(key, 1)
+        self.hidden = {key: places for key, places in self.hidden.items() if key not in asked}
+        for position in receipt.positions:
+            assert position == self.positions[shard_of_seq(position)]
+
+    def matching(self, filter: dict[str, Any]) -> set[str]:
+        parsed = parse_filter(filter)
+        return {key for key, (document, _) in self.model.items() if matches(parsed, document.document.metadata)}
 
     @rule(batch=st.lists(keys, max_size=4))
     def get(self, batch: list[str]) -> None:
@@ -103,22 +225,58 @@ class CollectionMachine(RuleBasedStateMachine):
                 document, seqs = self.model[key]
                 assert (stored.text, stored.metadata) == (document.document.text, document.document.metadata)
                 assert (stored.memories, stored.version) == (seqs, seqs[-1])
+                assert stored.expires_at == document.document.expires_at
 
-    @rule(limit=st.integers(1, 7))
-    def list_all(self, limit: int) -> None:
+    @rule(limit=st.integers(1, 7), filter=st.none() | filters, sorting=st.booleans())
+    def list_all(self, limit: int, filter: dict[str, Any] | None, sorting: bool) -> None:
         found, token = [], ""
-        while True:
-            page = self.collection.list(limit, token)
-            found += [stored.key for stored in page.documents]
-            token = page.next_page_token
-            if not token:
-                break
-        assert found == sorted(self.model, key=str.encode)
+        parsed = None if filter is None else parse_filter(filter)
+        with patch.object(limits, "SORTED_KEYS_MAX", 1_000 if sorting else 0):
+            while True:
+                page = self.collection.list(limit, token, parsed)
+                found += [stored.key for stored in page.documents]
+                token = page.next_page_token
+                if not token:
+                    break
+        assert found == sorted(self.model if filter is None else self.matching(filter), key=str.encode)
 
-    @rule(text=st.sampled_from(["one ", "two ", "elsewhere"]), k=st.integers(1, 12))
-    def recall(self, text: str, k: int) -> None:
+    @rule(filter=filters)
+    def count_matching(self, filter: dict[str, Any]) -> None:
+        keys = self.matching(filter)
+        assert self.collection.count(parse_filter(filter)) == Count(
+            len(keys), sum(len(self.model[key][1]) for key in keys)
+        )
+
+    @rule(limit=st.integers(1, 9))
+    def changes(self, limit: int) -> None:
+        """From the beginning the log tells the last change of every key, in the order of each shard."""
+        told: dict[str, int] = {}
+        for number in range(self.SHARDS):
+            after = self.log_begins(number)
+            while found := self.collection.changes(after, limit):
+                assert [change.seq for change in found] == sorted({change.seq for change in found})
+                after = found[-1].seq
+                told.update({change.key: change.seq for change in found})
+                for change in found:
+                    if self.changed[change.key] == change.seq:
+                        assert (change.kind == "upsert") == (change.key in self.model or change.key in self.hidden)
+            assert after == self.positions[number]
+        for key, seq in self.changed.items():
+            if seq > self.log_begins(shard_of_key(key, self.SHARDS)):
+                assert told[key] == seq
+
+    def log_begins(self, shard: int) -> int:
+        records = self.collection._shards[shard]._records
+        with records.environment.reading() as txn:
+            return records.changes_from(txn) - 1
+
+    @rule(text=st.sampled_from(["one ", "two ", "elsewhere"]), k=st.integers(1, 12), filter=st.none())
+    def recall(self, text: str, k: int, filter: dict[str, Any] | None) -> None:
         live, query = self.live, vector_of(text)
-        hits = self.collection.recall(query[None], k, "model")[0]
+        if filter is not None:
+            live = {seq: (key, piece) for seq, (key, piece) in live.items() if key in self.matching(filter)}
+        parsed = None if filter is None else parse_filter(filter)
+        hits = self.collection.recall(query[None], k, "model", parsed, key_values=True)[0]
         scores = {seq: float(vector_of(piece) @ query) for seq, (_, piece) in live.items()}
         np.testing.assert_allclose([h.score for h in hits], sorted(scores.values(), reverse=True)[:k], atol=1e-6)
         assert len({hit.seq for hit in hits}) == len(hits)
@@ -126,21 +284,23 @@ class CollectionMachine(RuleBasedStateMachine):
             assert (hit.key, hit.text) == live[hit.seq]
             assert abs(hit.score - scores[hit.seq]) < 1e-6
             assert hit.warm == (("model", hit.seq) in self.values)
+            assert hit.key_values == self.values.get(("model", hit.seq))
+            assert hit.shard == shard_of_key(hit.key, self.SHARDS)
             assert hit.metadata == self.model[hit.key][0].document.metadata
 
-    @rule(fingerprint=st.sampled_from(sorted(FINGERPRINTS)), seqs=st.lists(st.integers(0, 40), max_size=5))
+    @rule(fingerprint=st.sampled_from(sorted(FINGERPRINTS)), seqs=st.lists(some_seqs, max_size=5))
     def put(self, fingerprint: str, seqs: list[int]) -> None:
         items = [(seq, f"{fingerprint}{seq}".encode().ljust(FINGERPRINTS[fingerprint])) for seq in seqs]
         live = self.live
         assert self.collection.put_key_values(fingerprint, items) == [seq in live for seq, _ in items]
         self.values.update({(fingerprint, seq): value for seq, value in items if seq in live})
 
-    @rule(fingerprint=st.sampled_from(sorted(FINGERPRINTS)), seqs=st.lists(st.integers(0, 40), max_size=5))
+    @rule(fingerprint=st.sampled_from(sorted(FINGERPRINTS)), seqs=st.lists(some_seqs, max_size=5))
     def fetch(self, fingerprint: str, seqs: list[int]) -> None:
         expected = [self.values.get((fingerprint, seq)) for seq in seqs]
         assert self.collection.fetch_key_values(fingerprint, seqs) == expected
 
-    @rule(fingerprint=st.sampled_from(sorted(FINGERPRINTS)), limit=st.integers(1, 5), after=st.integers(0, 20))
+    @rule(fingerprint=st.sampled_from(sorted(FINGERPRINTS)), limit=st.integers(1, 5), after=some_seqs)
     def cold(self, fingerprint: str, limit: int, after: int) -> None:
         expected = [
             (seq, text)
@@ -159,22 +319,23 @@ class CollectionMachine(RuleBasedStateMachine):
             self.collection.close(save=False)
         self.directory.close()
         if lose_snapshot:
-            (self.path / SNAPSHOT).unlink(missing_ok=True)
+            for snapshot in self.path.glob("collections/*/shard-*/index.snapshot"):
+                snapshot.unlink()
         self.open()
 
     @rule(full=st.booleans())
     def check(self, full: bool) -> None:
         report = self.collection.check(full)
         assert report.problems == ()
-        assert report.key_values == len(self.values)
+        assert report.key_values == self.key_values
 
     @invariant()
     def counts_agree(self) -> None:
         if hasattr(self, "collection"):
             stats = self.collection.stats()
             assert stats.count == Count(len(self.model), len(self.live))
-            assert stats.position == self.position
-            assert sum(stats.warm.values()) == len(self.values)
+            assert stats.positions == tuple(self.positions)
+            assert sum(stats.warm.values()) == self.key_values
             assert stats.quarantined == 0
 
 
@@ -191,7 +352,15 @@ class TrimmingMachine(CollectionMachine):
         limits.CHANGES_KEPT, limits.SNAPSHOT_CHANGES_MIN = self._limits
 
 
+class ShardedMachine(CollectionMachine):
+    """The same over three shards."""
+
+    SHARDS = 3
+
+
 TestCollection = CollectionMachine.TestCase
 TestCollection.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestSharded = ShardedMachine.TestCase
+TestSharded.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
 TestTrimming = TrimmingMachine.TestCase
 TestTrimming.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)

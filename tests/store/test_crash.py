@@ -98,7 +98,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_deleted_answers(tmp_path: Path
             everything = collection.recall(vector_of("anything")[None], 1000)[0]
             assert collection.check(full=True).problems == ()
             # The next writer must have nothing saved to lean on that the killed one did not save itself.
-            collection._shard.close(save=False)
+            collection._shards[0].close(save=False)
         for key, names in allowed.items():
             assert found.get(key, "-") in names, (kill, key)
         assert {(hit.key, hit.text.split()[2]) for hit in everything} == set(found.items())

@@ -22,7 +22,7 @@ def history(collection: Collection, start: int) -> None:
     """Write, replace and delete: 10 documents from `start` on, a third of them changed, one in five deleted."""
     keys = [str(i) for i in range(start, start + 10)]
     collection.upsert([embedded(key, f"{key} one ", f"{key} two") for key in keys])
-    collection.put_key_values("model", [(seq, b"x" * 10) for seq in range(1, collection.stats().position + 1)])
+    collection.put_key_values("model", [(seq, b"x" * 10) for seq in range(1, collection.stats().positions[0] + 1)])
     collection.upsert([embedded(key, f"{key} changed") for key in keys[::3]])
     collection.delete(keys[::5])
 
@@ -121,7 +121,7 @@ def test_the_log_is_trimmed_to_what_is_kept(tmp_path: Path, monkeypatch: pytest.
     with collection_at(tmp_path) as collection:
         history(collection, 0)
         collection.save()
-        records = collection._shard._records
+        records = collection._shards[0]._records
         with records.environment.reading() as txn:
             assert records.changes.count(txn) == 7
             assert records.changes_from(txn) == records.position(txn) - 6
@@ -135,7 +135,7 @@ def test_the_log_keeps_what_has_not_been_seen(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(limits, "CHANGES_KEPT", 7)
     with collection_at(tmp_path) as collection:
         history(collection, 0)
-        records, key_values = collection._shard._records, collection._shard._key_values
+        records, key_values = collection._shards[0]._records, collection._shards[0]._key_values
         key_values.applied = 2
         collection.save()
         with records.environment.reading() as txn:
@@ -222,7 +222,7 @@ def test_a_failed_removal_of_key_values_fails_no_delete_and_is_made_up_for(
         (one,) = collection.get(["1"])
         assert one is not None
         with monkeypatch.context() as patched:
-            patched.setattr(collection._shard._key_values, "_remove", no_space)
+            patched.setattr(collection._shards[0]._key_values, "_remove", no_space)
             assert collection.delete(["1"]).deleted == ("1",)
         assert collection.fetch_key_values("model", one.memories) == [None] * len(one.memories)
         assert not collection.check(full=False).ok
@@ -238,14 +238,14 @@ def test_nothing_newer_shines_through_records_restored_from_an_older_copy(
     shutil.copytree(data / RECORDS, tmp_path / "aside")
     with collection_at(data) as collection:
         collection.upsert([embedded("future", "lost")])
-        seq = collection.stats().position
+        seq = collection.stats().positions[0]
         collection.put_key_values("model", [(seq, b"wrong" * 2)])
         collection.close(save=saved)
     shutil.rmtree(data / RECORDS)
     shutil.copytree(tmp_path / "aside", data / RECORDS)
     with collection_at(data) as collection:
         collection.upsert([embedded("present", "new")])
-        assert collection.stats().position == seq
+        assert collection.stats().positions[0] == seq
         assert collection.fetch_key_values("model", [seq]) == [None]
         assert collection.recall(vector_of("lost")[None], 100)[0][0].text != "lost"
         assert collection.check(full=True).problems == ()
@@ -257,14 +257,14 @@ def test_a_saved_index_newer_than_restored_records_is_never_taken_up(data: Path,
     shutil.copytree(data / RECORDS, tmp_path / "aside")
     with collection_at(data) as collection:
         collection.upsert([embedded("future", "lost")])
-        saved_at = collection.stats().position
+        saved_at = collection.stats().positions[0]
     shutil.rmtree(data / RECORDS)
     shutil.copytree(tmp_path / "aside", data / RECORDS)
     with collection_at(data) as collection:
         assert not (data / SNAPSHOT).exists()
         collection.upsert([embedded("present", "new"), embedded("more", "more")])
-        assert collection.stats().position > saved_at
-        collection._shard.close(save=False)
+        assert collection.stats().positions[0] > saved_at
+        collection._shards[0].close(save=False)
     with collection_at(data) as collection:
         assert collection.recall(vector_of("lost")[None], 1)[0][0].score < 0.9
         assert collection.check(full=True).problems == ()
@@ -297,9 +297,9 @@ def test_key_values_ahead_of_restored_records_are_set_back(data: Path, tmp_path:
     shutil.rmtree(data / RECORDS)
     shutil.copytree(tmp_path / "aside", data / RECORDS)
     with collection_at(data) as collection:
-        position = collection.stats().position
-        collection._shard.close(save=False)
+        position = collection.stats().positions[0]
+        collection._shards[0].close(save=False)
     with collection_at(data) as collection:
-        key_values = collection._shard._key_values
+        key_values = collection._shards[0]._key_values
         with key_values.environment.reading() as txn:
             assert key_values.numbers.get(txn, b"applied") == position

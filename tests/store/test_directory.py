@@ -38,10 +38,17 @@ def test_creating_the_same_again_returns_it_and_other_settings_are_refused(tmp_p
     with DataDirectory.open(tmp_path) as directory:
         collection = directory.create_collection("one", EMBEDDER, DIMENSION)
         assert directory.create_collection("one", EMBEDDER, DIMENSION) is collection
-        with pytest.raises(AlreadyExists, match="dimension 16, asked for are 'test embedder' and 17"):
+        with pytest.raises(AlreadyExists, match="dimension 16 and 1 shards, asked for are 'test embedder', 17 and 1"):
             directory.create_collection("one", EMBEDDER, 17)
         with pytest.raises(AlreadyExists, match="'other'"):
             directory.create_collection("one", "other", DIMENSION)
+        with pytest.raises(AlreadyExists, match="1 shards"):
+            directory.create_collection("one", EMBEDDER, DIMENSION, shards=2)
+        assert directory.create_collection("many", EMBEDDER, DIMENSION, shards=3).info.shards == 3
+        assert directory.create_collection("many", EMBEDDER, DIMENSION).info.shards == 3
+        for shards in (0, 65, 1.0):
+            with pytest.raises(InvalidArgument, match="shards"):
+                directory.create_collection("new", EMBEDDER, DIMENSION, shards=shards)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ä", "a/b", "..", "x" * 65, "a\0", "a\n"])
@@ -133,16 +140,16 @@ def test_a_crash_between_files_and_catalog_of_a_creation_leaves_nothing(
 
 def test_another_format_version_is_refused_with_both_versions(tmp_path: Path) -> None:
     DataDirectory.open(tmp_path).close()
-    (tmp_path / "format.json").write_text(json.dumps({"magic": "memory3 data directory", "format": 2}))
+    (tmp_path / "format.json").write_text(json.dumps({"magic": "memory3 data directory", "format": 3}))
     for _ in range(2):
-        with pytest.raises(UnsupportedFormat, match="format version 2, this release reads version 1"):
+        with pytest.raises(UnsupportedFormat, match="format version 3, this release reads version 2"):
             DataDirectory.open(tmp_path)
 
 
 def test_a_directory_of_another_version_is_left_as_it_is(tmp_path: Path) -> None:
     """Its version was looked at only after `lock` had been made and a crashed server's `server.json` removed."""
     files = {
-        "format.json": '{"magic": "memory3 data directory", "format": 2}',
+        "format.json": '{"magic": "memory3 data directory", "format": 3}',
         "server.json": '{"address": "localhost:1"}',
         "catalog.json.tmp": "{",
     }

@@ -109,8 +109,8 @@ def test_a_vector_of_broken_size_is_corrupted(payload: bytes) -> None:
 
 def test_an_identity_of_another_format_is_refused_with_both_versions() -> None:
     identity = fmt.encode_identity(fmt.Identity("m", "i", "c", "e", 3, 0))
-    with pytest.raises(UnsupportedFormat, match="version 99, this release reads version 1"):
-        fmt.decode_identity(identity.replace(b'"format":1', b'"format":99'))
+    with pytest.raises(UnsupportedFormat, match="version 99, this release reads version 2"):
+        fmt.decode_identity(identity.replace(b'"format":2', b'"format":99'))
 
 
 def test_a_document_is_laid_out_as_the_format_says() -> None:

@@ -123,8 +123,8 @@ def test_a_damaged_document_is_deleted_with_all_its_memories(data: Path, damaged
 
 def test_a_missing_memory_is_an_error_and_not_a_shorter_text(data: Path) -> None:
     damage_value(data / RECORDS, "memories", seq_key(2))
-    with collection_at(data) as collection, collection._shard._records.environment.writing() as txn:
-        collection._shard._records.memories.delete(txn, seq_key(2))
+    with collection_at(data) as collection, collection._shards[0]._records.environment.writing() as txn:
+        collection._shards[0]._records.memories.delete(txn, seq_key(2))
     with collection_at(data) as collection:
         with pytest.raises(Corrupted, match=r"seq 2 in memories.*missing"):
             collection.get(["a"])
@@ -136,7 +136,7 @@ def test_damage_that_was_replaced_before_it_is_marked_leaves_no_mark(data: Path)
     """A reader meets the damage, a writer deletes it, and only then comes the reader to mark it."""
     with collection_at(data) as collection:
         collection.delete(["a"])
-        collection._shard._quarantine([Damaged("memories", seq_key(2), "its checksum is wrong")])
+        collection._shards[0]._quarantine([Damaged("memories", seq_key(2), "its checksum is wrong")])
         assert_mended(collection)
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_change_costs_a_rebuild_and_no_data(data: Path) -> None:
     with collection_at(data) as collection:
         collection.upsert([embedded("d", "five")])
         collection.delete(["b"])
-        collection._shard.close(save=False)
+        collection._shards[0].close(save=False)
     damage_value(data / RECORDS, "changes", seq_key(5))
     with collection_at(data) as collection:
         assert recalled(collection, "five", 1) == ["five"]
@@ -244,7 +244,7 @@ def test_the_mark_of_damaged_key_values_goes_when_they_are_swept(
 def test_swapped_key_values_are_noticed(data: Path) -> None:
     """Both values are whole, but each stands under the other's seq."""
     with collection_at(data) as collection:
-        shard = collection._shard._key_values
+        shard = collection._shards[0]._key_values
         with shard.environment.reading() as txn:
             one = bytes(txn.get(value_key(1, 1), None, shard.values._handle) or b"")
     put_raw(data / KEY_VALUES, "values", value_key(1, 2), one)
@@ -307,10 +307,10 @@ def test_environments_of_garbage_are_corrupted_or_made_anew(data: Path) -> None:
 
 @pytest.mark.parametrize("environment", [RECORDS, KEY_VALUES])
 def test_an_environment_of_another_format_is_refused(data: Path, environment: Path) -> None:
-    put_raw(data / environment, "meta", b"identity", seal("meta", b"identity", b'{"format":2,"magic":"later"}'))
-    with pytest.raises(UnsupportedFormat, match="version 2"), collection_at(data):
+    put_raw(data / environment, "meta", b"identity", seal("meta", b"identity", b'{"format":3,"magic":"later"}'))
+    with pytest.raises(UnsupportedFormat, match="version 3"), collection_at(data):
         pass
-    put_raw(data / environment, "meta", b"identity", seal("meta", b"identity", b'{"format":1,"magic":"later"}'))
+    put_raw(data / environment, "meta", b"identity", seal("meta", b"identity", b'{"format":2,"magic":"later"}'))
 
 
 def test_recall_of_a_damaged_memory_still_fills_up_to_k(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_the_same_content_again_changes_nothing(collection: Collection) -> None:
     collection.upsert([document])
     assert collection.unchanged([document.document, Document("other", "text")]) == {"key"}
     assert collection.upsert([document]) == [UpsertResult("key", 1, False, 1)]
-    assert collection.stats().position == 1
+    assert collection.stats().positions[0] == 1
     for changed in (embedded("key", "text", metadata={"a": 2}), embedded("key", "text!", metadata={"a": 2})):
         assert collection.unchanged([changed.document]) == set()
         assert collection.upsert([changed])[0].changed
@@ -85,14 +85,14 @@ def test_an_upsert_is_whole_or_not_at_all(collection: Collection) -> None:
     with pytest.raises(InvalidArgument, match="'twice' comes twice"):
         collection.upsert([embedded("twice", "a"), embedded("twice", "b")])
     assert collection.count() == Count(0, 0)
-    assert collection.stats().position == 0
+    assert collection.stats().positions[0] == 0
     assert collection.upsert([]) == []
 
 
 def test_a_deleted_document_never_answers(collection: Collection) -> None:
     collection.upsert([embedded("a", "one ", "two"), embedded("b", "three")])
     receipt = collection.delete(["a", "none", "a"])
-    assert (receipt.deleted, receipt.missing, receipt.memories, receipt.position) == (("a",), ("none",), 2, 4)
+    assert (receipt.deleted, receipt.missing, receipt.memories, receipt.positions) == (("a",), ("none",), 2, (4,))
     assert collection.get(["a"]) == [None]
     assert recalled(collection, "one ") == ["three"]
     assert collection.delete(["a"]).missing == ("a",)
@@ -101,8 +101,8 @@ def test_a_deleted_document_never_answers(collection: Collection) -> None:
 
 def test_a_delete_of_nothing_changes_nothing(collection: Collection) -> None:
     collection.upsert([embedded("a", "one")])
-    assert collection.delete([]).position == 1
-    assert collection.delete(["none"]).position == 1
+    assert collection.delete([]).positions == ()
+    assert collection.delete(["none"]).positions[0] == 1
 
 
 def test_seqs_are_never_given_twice(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_seqs_are_never_given_twice(tmp_path: Path) -> None:
             assert not seen & set(stored.memories)
             seen |= set(stored.memories)
             opened.delete(["key"])
-            seen.add(opened.stats().position)
+            seen.add(opened.stats().positions[0])
     assert seen == set(range(1, 13))
 
 
@@ -280,12 +280,12 @@ def test_memories_are_found_by_seq(collection: Collection) -> None:
 
 def test_stats_add_up(collection: Collection) -> None:
     empty = collection.stats()
-    assert (empty.count, empty.position, empty.index_bytes, empty.quarantined) == (Count(0, 0), 0, 0, 0)
+    assert (empty.count, empty.positions[0], empty.index_bytes, empty.quarantined) == (Count(0, 0), 0, 0, 0)
     collection.upsert([embedded(str(i), f"{i} ", "x" * 500) for i in range(50)])
     collection.put_key_values("model", [(seq, b"x" * 5000) for seq in range(1, 11)])
     stats = collection.stats()
     assert stats.info == collection.info
-    assert (stats.count, stats.position, stats.warm) == (Count(50, 100), 100, {"model": 10})
+    assert (stats.count, stats.positions[0], stats.warm) == (Count(50, 100), 100, {"model": 10})
     assert stats.records_bytes > 50 * 500
     assert stats.key_values_bytes > 10 * 5000
     assert stats.index_bytes > 100 * DIMENSION * 4

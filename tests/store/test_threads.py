@@ -121,7 +121,7 @@ def test_recall_bridges_a_commit_that_the_index_has_not_seen(tmp_path: Path, mon
     with collection_at(tmp_path) as collection:
         collection.upsert([embedded("key", "old"), embedded("other", "other")])
         with monkeypatch.context() as patched:
-            patched.setattr(collection._shard._derived, "catch_up", lambda: None)
+            patched.setattr(collection._shards[0]._derived, "catch_up", lambda: None)
             collection.upsert([embedded("key", "new")])
             collection.delete(["other"])
             assert [hit.text for hit in collection.recall(vector_of("old")[None], 5)[0]] == ["new"]

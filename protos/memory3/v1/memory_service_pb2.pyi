@@ -8,12 +8,23 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class UpsertRequest(_message.Message):
-    __slots__ = ("collection", "documents")
+    __slots__ = ("collection", "documents", "expected_versions", "request_id")
+    class ExpectedVersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     collection: str
     documents: _containers.RepeatedCompositeFieldContainer[_types_pb2.Document]
-    def __init__(self, collection: _Optional[str] = ..., documents: _Optional[_Iterable[_Union[_types_pb2.Document, _Mapping[str, object]]]] = ...) -> None: ...
+    expected_versions: _containers.ScalarMap[str, int]
+    request_id: str
+    def __init__(self, collection: _Optional[str] = ..., documents: _Optional[_Iterable[_Union[_types_pb2.Document, _Mapping[str, object]]]] = ..., expected_versions: _Optional[_Mapping[str, int]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class UpsertResponse(_message.Message):
     __slots__ = ("results",)
@@ -22,12 +33,25 @@ class UpsertResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[_types_pb2.UpsertResult, _Mapping[str, object]]]] = ...) -> None: ...
 
 class DeleteRequest(_message.Message):
-    __slots__ = ("collection", "keys")
+    __slots__ = ("collection", "keys", "filter", "expected_versions", "request_id")
+    class ExpectedVersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     collection: str
     keys: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, collection: _Optional[str] = ..., keys: _Optional[_Iterable[str]] = ...) -> None: ...
+    filter: str
+    expected_versions: _containers.ScalarMap[str, int]
+    request_id: str
+    def __init__(self, collection: _Optional[str] = ..., keys: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ..., expected_versions: _Optional[_Mapping[str, int]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class DeleteResponse(_message.Message):
     __slots__ = ("receipt",)
@@ -50,14 +74,16 @@ class GetResponse(_message.Message):
     def __init__(self, documents: _Optional[_Iterable[_Union[_types_pb2.StoredDocument, _Mapping[str, object]]]] = ...) -> None: ...
 
 class ListRequest(_message.Message):
-    __slots__ = ("collection", "limit", "page_token")
+    __slots__ = ("collection", "limit", "page_token", "filter")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
     collection: str
     limit: int
     page_token: str
-    def __init__(self, collection: _Optional[str] = ..., limit: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    filter: str
+    def __init__(self, collection: _Optional[str] = ..., limit: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[str] = ...) -> None: ...
 
 class ListResponse(_message.Message):
     __slots__ = ("documents", "next_page_token")
@@ -68,10 +94,12 @@ class ListResponse(_message.Message):
     def __init__(self, documents: _Optional[_Iterable[_Union[_types_pb2.StoredDocument, _Mapping[str, object]]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class CountRequest(_message.Message):
-    __slots__ = ("collection",)
+    __slots__ = ("collection", "filter")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
     collection: str
-    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+    filter: str
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[str] = ...) -> None: ...
 
 class CountResponse(_message.Message):
     __slots__ = ("count",)
@@ -80,22 +108,30 @@ class CountResponse(_message.Message):
     def __init__(self, count: _Optional[_Union[_types_pb2.Count, _Mapping[str, object]]] = ...) -> None: ...
 
 class RecallRequest(_message.Message):
-    __slots__ = ("collection", "texts", "vectors", "k")
+    __slots__ = ("collection", "texts", "vectors", "k", "filter", "fingerprint", "held")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     collection: str
     texts: _containers.RepeatedScalarFieldContainer[str]
     vectors: _containers.RepeatedCompositeFieldContainer[_types_pb2.Vector]
     k: int
-    def __init__(self, collection: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Iterable[_Union[_types_pb2.Vector, _Mapping[str, object]]]] = ..., k: _Optional[int] = ...) -> None: ...
+    filter: str
+    fingerprint: str
+    held: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, collection: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Iterable[_Union[_types_pb2.Vector, _Mapping[str, object]]]] = ..., k: _Optional[int] = ..., filter: _Optional[str] = ..., fingerprint: _Optional[str] = ..., held: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RecallResponse(_message.Message):
-    __slots__ = ("results",)
+    __slots__ = ("results", "key_values")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
+    KEY_VALUES_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[Hits]
-    def __init__(self, results: _Optional[_Iterable[_Union[Hits, _Mapping[str, object]]]] = ...) -> None: ...
+    key_values: _containers.RepeatedCompositeFieldContainer[_types_pb2.KeyValues]
+    def __init__(self, results: _Optional[_Iterable[_Union[Hits, _Mapping[str, object]]]] = ..., key_values: _Optional[_Iterable[_Union[_types_pb2.KeyValues, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Hits(_message.Message):
     __slots__ = ("hits",)
@@ -135,6 +171,22 @@ class PutKeyValuesResponse(_message.Message):
     stored: int
     def __init__(self, stored: _Optional[int] = ...) -> None: ...
 
+class WatchRequest(_message.Message):
+    __slots__ = ("collection", "after")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    after: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, collection: _Optional[str] = ..., after: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class WatchResponse(_message.Message):
+    __slots__ = ("changes", "positions")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[_types_pb2.Change]
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, changes: _Optional[_Iterable[_Union[_types_pb2.Change, _Mapping[str, object]]]] = ..., positions: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class StatsRequest(_message.Message):
     __slots__ = ("collection",)
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
@@ -162,10 +214,12 @@ class CheckResponse(_message.Message):
     def __init__(self, report: _Optional[_Union[_types_pb2.CheckReport, _Mapping[str, object]]] = ...) -> None: ...
 
 class CreateCollectionRequest(_message.Message):
-    __slots__ = ("collection",)
+    __slots__ = ("collection", "shards")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
     collection: str
-    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+    shards: int
+    def __init__(self, collection: _Optional[str] = ..., shards: _Optional[int] = ...) -> None: ...
 
 class CreateCollectionResponse(_message.Message):
     __slots__ = ("info",)

@@ -1,10 +1,20 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class ChangeKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHANGE_KIND_UNSPECIFIED: _ClassVar[ChangeKind]
+    CHANGE_KIND_UPSERT: _ClassVar[ChangeKind]
+    CHANGE_KIND_DELETE: _ClassVar[ChangeKind]
+CHANGE_KIND_UNSPECIFIED: ChangeKind
+CHANGE_KIND_UPSERT: ChangeKind
+CHANGE_KIND_DELETE: ChangeKind
 
 class MetadataValue(_message.Message):
     __slots__ = ("string_value", "int_value", "double_value", "bool_value")
@@ -19,7 +29,7 @@ class MetadataValue(_message.Message):
     def __init__(self, string_value: _Optional[str] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ..., bool_value: _Optional[bool] = ...) -> None: ...
 
 class Document(_message.Message):
-    __slots__ = ("key", "text", "metadata")
+    __slots__ = ("key", "text", "metadata", "expires_at")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -30,13 +40,15 @@ class Document(_message.Message):
     KEY_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     key: str
     text: str
     metadata: _containers.MessageMap[str, MetadataValue]
-    def __init__(self, key: _Optional[str] = ..., text: _Optional[str] = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ...) -> None: ...
+    expires_at: float
+    def __init__(self, key: _Optional[str] = ..., text: _Optional[str] = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ..., expires_at: _Optional[float] = ...) -> None: ...
 
 class StoredDocument(_message.Message):
-    __slots__ = ("key", "text", "metadata", "version", "memories", "updated_at")
+    __slots__ = ("key", "text", "metadata", "version", "memories", "updated_at", "expires_at")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -50,13 +62,15 @@ class StoredDocument(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MEMORIES_FIELD_NUMBER: _ClassVar[int]
     UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     key: str
     text: str
     metadata: _containers.MessageMap[str, MetadataValue]
     version: int
     memories: _containers.RepeatedScalarFieldContainer[int]
     updated_at: float
-    def __init__(self, key: _Optional[str] = ..., text: _Optional[str] = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ..., version: _Optional[int] = ..., memories: _Optional[_Iterable[int]] = ..., updated_at: _Optional[float] = ...) -> None: ...
+    expires_at: float
+    def __init__(self, key: _Optional[str] = ..., text: _Optional[str] = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ..., version: _Optional[int] = ..., memories: _Optional[_Iterable[int]] = ..., updated_at: _Optional[float] = ..., expires_at: _Optional[float] = ...) -> None: ...
 
 class Vector(_message.Message):
     __slots__ = ("float32_le",)
@@ -104,16 +118,28 @@ class UpsertResult(_message.Message):
     def __init__(self, key: _Optional[str] = ..., version: _Optional[int] = ..., changed: _Optional[bool] = ..., memories: _Optional[int] = ...) -> None: ...
 
 class DeleteReceipt(_message.Message):
-    __slots__ = ("deleted", "missing", "memories", "position")
+    __slots__ = ("deleted", "missing", "memories", "positions")
     DELETED_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
     MEMORIES_FIELD_NUMBER: _ClassVar[int]
-    POSITION_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
     deleted: _containers.RepeatedScalarFieldContainer[str]
     missing: _containers.RepeatedScalarFieldContainer[str]
     memories: int
-    position: int
-    def __init__(self, deleted: _Optional[_Iterable[str]] = ..., missing: _Optional[_Iterable[str]] = ..., memories: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, deleted: _Optional[_Iterable[str]] = ..., missing: _Optional[_Iterable[str]] = ..., memories: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Change(_message.Message):
+    __slots__ = ("seq", "kind", "key", "at")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    kind: ChangeKind
+    key: str
+    at: float
+    def __init__(self, seq: _Optional[int] = ..., kind: _Optional[_Union[ChangeKind, str]] = ..., key: _Optional[str] = ..., at: _Optional[float] = ...) -> None: ...
 
 class Count(_message.Message):
     __slots__ = ("documents", "memories")
@@ -136,7 +162,7 @@ class CollectionInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., embedder: _Optional[str] = ..., dimension: _Optional[int] = ..., shards: _Optional[int] = ...) -> None: ...
 
 class CollectionStats(_message.Message):
-    __slots__ = ("info", "count", "warm", "position", "records_bytes", "key_values_bytes", "index_bytes", "quarantined")
+    __slots__ = ("info", "count", "warm", "records_bytes", "key_values_bytes", "index_bytes", "quarantined", "positions")
     class WarmEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -147,20 +173,20 @@ class CollectionStats(_message.Message):
     INFO_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     WARM_FIELD_NUMBER: _ClassVar[int]
-    POSITION_FIELD_NUMBER: _ClassVar[int]
     RECORDS_BYTES_FIELD_NUMBER: _ClassVar[int]
     KEY_VALUES_BYTES_FIELD_NUMBER: _ClassVar[int]
     INDEX_BYTES_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
     info: CollectionInfo
     count: Count
     warm: _containers.ScalarMap[str, int]
-    position: int
     records_bytes: int
     key_values_bytes: int
     index_bytes: int
     quarantined: int
-    def __init__(self, info: _Optional[_Union[CollectionInfo, _Mapping[str, object]]] = ..., count: _Optional[_Union[Count, _Mapping[str, object]]] = ..., warm: _Optional[_Mapping[str, int]] = ..., position: _Optional[int] = ..., records_bytes: _Optional[int] = ..., key_values_bytes: _Optional[int] = ..., index_bytes: _Optional[int] = ..., quarantined: _Optional[int] = ...) -> None: ...
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, info: _Optional[_Union[CollectionInfo, _Mapping[str, object]]] = ..., count: _Optional[_Union[Count, _Mapping[str, object]]] = ..., warm: _Optional[_Mapping[str, int]] = ..., records_bytes: _Optional[int] = ..., key_values_bytes: _Optional[int] = ..., index_bytes: _Optional[int] = ..., quarantined: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class CheckReport(_message.Message):
     __slots__ = ("documents", "memories", "key_values", "problems")

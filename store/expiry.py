@@ -1,0 +1,74 @@
+"""Documents that end, found by their time: hidden as soon as it comes, deleted when somebody next sweeps."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .environment import Environment, Transaction, WriteTransaction
+from .format import NEVER, decode_expiry, encode_expiry
+from .seal import Damaged
+
+_KEY = struct.Struct(">dQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Documents that have ended and are not deleted yet, each with the seqs of its memories."""
+
+    documents: dict[str, range]
+
+    @property
+    def memories(self) -> int:
+        return sum(map(len, self.documents.values()))
+
+    def holds(self, seq: int) -> bool:
+        return any(seq in seqs for seqs in self.documents.values())
+
+
+class Expiry:
+    """The table `expiry` of one environment. Times are seconds since the epoch, over 0."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.table = environment.table("expiry", encode_expiry, decode_expiry)
+
+    def add(self, txn: WriteTransaction, at: float, key: str, seqs: range) -> None:
+        self.table.put(txn, _KEY.pack(at, seqs.start), (key, len(seqs)))
+
+    def remove(self, txn: WriteTransaction, at: float, seqs: range) -> None:
+        self.table.delete(txn, _KEY.pack(at, seqs.start))
+
+    def remove_all(self, txn: WriteTransaction, seqs: range) -> None:
+        """Remove every entry of these memories, whatever its time."""
+        places = [place for place in self.table.keys(txn) if _KEY.unpack(place)[1] == seqs.start]
+        for place in places:
+            self.table.delete(txn, place)
+
+    def ended(self, txn: Transaction, now: float, limit: int | None = None) -> Ended:
+        """Return the documents whose time has come, the first `limit` of them."""
+        documents: dict[str, range] = {}
+        for _, key, seqs in self._entries(txn, now):
+            if len(documents) == limit:
+                break
+            documents[key] = seqs
+        return Ended(documents)
+
+    def time_of(self, txn: Transaction, seqs: range) -> float:
+        """Return when the document of these memories ends, `NEVER` when it does not; looks at every entry."""
+        places = (_KEY.unpack(place) for place in self.table.keys(txn))
+        return next((at for at, first in places if first == seqs.start and len(seqs)), NEVER)
+
+    def _entries(self, txn: Transaction, now: float) -> Iterator[tuple[float, str, range]]:
+        # The bytes of positive floats are in the order of their values.
+        for place, entry in self.table.items(txn):
+            at, first = _KEY.unpack(place)
+            if at > now:
+                return
+            # One that is damaged hides nothing here; the document's own record still says when it ended.
+            if not isinstance(entry, Damaged):
+                yield at, entry[0], range(first, first + entry[1])
+
+    def entries(self, txn: Transaction) -> Iterator[tuple[float, str, range] | Damaged]:
+        """Yield every entry: when, whose, and its seqs."""
+        for place, entry in self.table.items(txn):
+            at, first = _KEY.unpack(place)
+            yield entry if isinstance(entry, Damaged) else (at, entry[0], range(first, first + entry[1]))

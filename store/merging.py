@@ -1,0 +1,52 @@
+"""The answers of several shards as one."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from .types import CheckReport, CollectionInfo, CollectionStats, Count, DeleteReceipt
+
+
+def merged_counts(counts: Sequence[Count]) -> Count:
+    return Count(sum(count.documents for count in counts), sum(count.memories for count in counts))
+
+
+def merged_receipts(keys: Sequence[str], receipts: Sequence[DeleteReceipt]) -> DeleteReceipt:
+    """Return one receipt for the keys, in their order."""
+    deleted = {key for receipt in receipts for key in receipt.deleted}
+    return DeleteReceipt(
+        deleted=tuple(key for key in keys if key in deleted),
+        missing=tuple(key for key in keys if key not in deleted),
+        memories=sum(receipt.memories for receipt in receipts),
+        positions=tuple(position for receipt in receipts for position in receipt.positions),
+    )
+
+
+def merged_stats(info: CollectionInfo, stats: Sequence[CollectionStats]) -> CollectionStats:
+    warm: Counter[str] = Counter()
+    for one in stats:
+        warm.update(one.warm)
+    return CollectionStats(
+        info=info,
+        count=merged_counts([one.count for one in stats]),
+        warm=dict(warm),
+        positions=tuple(position for one in stats for position in one.positions),
+        records_bytes=sum(one.records_bytes for one in stats),
+        key_values_bytes=sum(one.key_values_bytes for one in stats),
+        index_bytes=sum(one.index_bytes for one in stats),
+        quarantined=sum(one.quarantined for one in stats),
+    )
+
+
+def merged_reports(reports: Sequence[CheckReport]) -> CheckReport:
+    """Return one report; with several shards each problem says whose it is."""
+    several = len(reports) > 1
+    return CheckReport(
+        documents=sum(report.documents for report in reports),
+        memories=sum(report.memories for report in reports),
+        key_values=sum(report.key_values for report in reports),
+        problems=tuple(
+            f"shard {number}: {problem}" if several else problem
+            for number, report in enumerate(reports)
+            for problem in report.problems
+        ),
+    )
