@@ -27,6 +27,7 @@ from .errors import Corrupted, Unavailable
 from .format import Identity
 from .key_values import KeyValues
 from .locks import ReadWriteLock
+from .maintenance import Maintenance
 from .recall import MemoryReader, recall
 from .records import MAGIC, Records
 from .seal import Damaged
@@ -76,6 +77,7 @@ class Shard:
         self._derived = Derived(records, key_values, path / _SNAPSHOT)
         self._in_use = ReadWriteLock()
         self._writer = threading.Lock()
+        self._maintenance = Maintenance(self._derived, self._writer)
         self._closed = False
 
     @classmethod
@@ -108,6 +110,7 @@ class Shard:
             shard = cls(path, info, records, key_values)
             shard._derived.load()
             opened.pop_all()
+        shard._maintenance.wake()
         return shard
 
     def unchanged(self, documents: Sequence[Document]) -> set[str]:
@@ -167,10 +170,14 @@ class Shard:
         """
         check_queries(vectors, self.info.dimension, k)
         index = self._derived.index
+        hits: builtins.list[builtins.list[Hit]] = []
         with self._using():
-            with index.reading(), self._memory_reader(fingerprint) as (txn, reader):
-                hits = recall(self._records, txn, index, reader, vectors, k)
-            self._quarantine(reader.damages)
+            while len(hits) < len(vectors):
+                # A few at a time, because the index waits to be brought up to date until they are found.
+                part = vectors[len(hits) : len(hits) + index.queries_at_once(k)]
+                with index.reading(), self._memory_reader(fingerprint) as (txn, reader):
+                    hits += recall(self._records, txn, index, reader, part, k)
+                self._quarantine(reader.damages)
         return hits
 
     def memories(self, seqs: Sequence[int], fingerprint: str | None = None) -> builtins.list[Hit | None]:
@@ -273,7 +280,7 @@ class Shard:
         Raises:
             ResourceExhausted: the disk is full; nothing is lost.
         """
-        with self._using(), self._writer:
+        with self._using():
             self._derived.save()
 
     def close(self, save: bool = True) -> None:
@@ -282,6 +289,7 @@ class Shard:
             if self._closed:
                 return
             self._closed = True
+            self._maintenance.stop()
             if save:
                 self._derived.try_save()
             self._records.environment.close()
@@ -325,7 +333,7 @@ class Shard:
             with self._records.environment.writing() as txn:
                 result = change(txn)
             self._derived.catch_up()
-            self._derived.save_if_due()
+            self._maintenance.wake()
             return result
 
     def _put_batch(self, fingerprint: bytes, batch: Sequence[tuple[int, bytes]]) -> builtins.list[bool]:
