@@ -192,7 +192,7 @@ def _check_indexed_vectors(
         except Damaged:
             # Named by the check of the records.
             continue
-        if vector is not None and not np.array_equal(index.vector(seq), vector):
+        if vector is not None and not index.holds(seq, vector):
             findings.problem(f"the index holds another vector for memory {seq} than the records")
 
 

@@ -1,18 +1,18 @@
 """Keeps what is derived, index and key-values, in step with the records: after a commit, after a crash, after damage.
 
-One way for all of them: read the log of changes after the seq that a thing is current to, and apply it. Every method
-runs under the shard's writer lock, or before the shard is shared.
+One way for all of them: read the log of changes after the seq that a thing is current to, and apply it. `load` and
+`catch_up` run under the shard's writer lock, or before the shard is shared; saving runs beside changes.
 """
 
 import logging
+import threading
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from . import limits
+from .building import Builder
+from .clustering import GiveWay
 from .durable import remove_file
 from .environment import Transaction
 from .errors import Corrupted, Memory3Error
@@ -20,31 +20,38 @@ from .index import VectorIndex
 from .key_values import KeyValues
 from .records import Changes, Records
 from .seal import Damaged
-from .snapshot import read_snapshot, write_snapshot
+from .snapshot import Slice, read_snapshot, write_snapshot
+from .types import IndexState
 
 _SNAPSHOT_SHARE = 4
-_BATCH = 10_000
-_NEVER = -1
 
 _log = logging.getLogger(__name__)
+
+
+def at_once() -> None:
+    """Give way to nobody."""
 
 
 class Derived:
     """The index and the key-values of one shard, with the file that saves the index."""
 
     def __init__(self, records: Records, key_values: KeyValues, snapshot_path: Path) -> None:
-        self.index = VectorIndex(records.identity.dimension)
-        self.index.position = records.base
+        self.index = VectorIndex(records.identity.dimension, records.base)
         self._records = records
         self._key_values = key_values
+        self._builder = Builder(records, self.quarantine)
         self._snapshot_path = snapshot_path
-        self._saved_at = 0
+        self._saving = threading.Lock()
+        self._saved: tuple[int, int] | None = None
+        """Position and generation of the saved index."""
+        self._clustering_from: int | None = None
+        """Position from which an index is being built; the log must lead on from there."""
 
     def load(self) -> None:
         """Take the saved index if it is whole and ours, and bring everything up to date."""
         try:
             self.index = self._saved_index()
-            self._saved_at = self.index.position
+            self._saved = self.index.position, self.index.generation
         except Corrupted as error:
             _log.warning("%s: the index is built again from the vectors: %s", self._snapshot_path.parent, error)
             self._rebuild()
@@ -60,30 +67,64 @@ class Derived:
             # The records have forgotten these memories, so their key-values are not served; removal is tried again.
             _log.warning("key-values of forgotten memories could not be removed yet: %s", error)
 
-    def save_if_due(self) -> None:
-        """Save the index when enough has changed; a failure costs time at the next start, so it is only logged."""
-        changed = self.index.position - max(self._saved_at, 0)
-        if changed >= max(limits.SNAPSHOT_CHANGES_MIN, self.index.count // _SNAPSHOT_SHARE):
-            self.try_save()
+    def state(self) -> IndexState:
+        """Return how the index stands."""
+        index, saved = self.index, self._saved
+        clustering = self._clustering_from is not None
+        return IndexState(index.kind, index.count, index.lists, clustering, None if saved is None else saved[0])
+
+    def save_is_due(self) -> bool:
+        """Say whether the index should be saved: much has changed, or it was clustered since."""
+        position, generation = self._saved or (self._records.base, self.index.generation)
+        enough = max(limits.SNAPSHOT_CHANGES_MIN, self.index.count // _SNAPSHOT_SHARE)
+        return self.index.position - position >= enough or generation != self.index.generation
 
     def try_save(self) -> None:
+        """Save the index; a failure costs time at the next start, so it is only logged."""
         try:
             self.save()
         except Memory3Error as error:
             _log.warning("the index could not be saved: %s", error)
 
-    def save(self) -> None:
-        """Save the index aside and trim the changes that nobody needs any more.
+    def save(self, give_way: GiveWay = at_once) -> None:
+        """Save the index aside, beside changes and searches, and trim the changes that nobody needs any more.
 
         Raises:
             ResourceExhausted: the disk is full; the last saved index stands.
         """
-        if self._saved_at == self.index.position:
-            return
-        write_snapshot(self._snapshot_path, self.index.snapshot(self._records.identity.id))
-        self._saved_at = self.index.position
-        self._key_values.checkpoint()
-        self._trim()
+        with self._saving:
+            generation = self.index.generation
+            snapshot = self.index.snapshot(self._records.identity.id)
+            if self._saved == (snapshot.seq, generation):
+                return
+            write_snapshot(self._snapshot_path, replace(snapshot, slices=_each(snapshot.slices, give_way)))
+            self._saved = snapshot.seq, generation
+            # Changes go on meanwhile: what is durable after the checkpoint is this or more.
+            applied = self._key_values.applied
+            self._key_values.checkpoint()
+            self._trim(min(snapshot.seq, applied), give_way)
+
+    def clustering_is_due(self) -> bool:
+        return self._builder.is_due(self.index)
+
+    def cluster(self, writer: threading.Lock, give_way: GiveWay) -> None:
+        """Build the index anew beside changes and searches, and take it up; changes wait for the last of it only.
+
+        Raises:
+            Aborted: the log does not lead from the beginning of the work to its end; it may be tried again.
+        """
+        with self._records.environment.reading() as txn:
+            start = self._clustering_from = self._records.position(txn)
+        try:
+            fresh = self._builder.build(give_way)
+            position = self._builder.replay(fresh, start, give_way)
+            with writer:
+                old = self.index.adopt(fresh, self._builder.replay(fresh, position, at_once), start)
+        finally:
+            self._clustering_from = None
+        # They may be just being saved.
+        with self._saving:
+            old.release()
 
     def rebuild_terms(self) -> None:
         """Make the terms of all metadata anew: one of them was damaged."""
@@ -106,26 +147,30 @@ class Derived:
             _log.error("%s: %s", self._records.environment.path, damage)
 
     def _saved_index(self) -> VectorIndex:
-        snapshot = read_snapshot(self._snapshot_path)
         identity = self._records.identity
-        if (snapshot.shard_id, snapshot.dimension) != (identity.id, identity.dimension):
-            raise Corrupted("the index snapshot is another shard's")
-        return VectorIndex.load(snapshot)
+        with read_snapshot(self._snapshot_path) as snapshot:
+            found = snapshot.shard_id, snapshot.dimension, snapshot.base
+            if found != (identity.id, identity.dimension, self._records.base):
+                raise Corrupted("the index snapshot is another shard's")
+            return VectorIndex.load(snapshot)
 
     def _catch_up_index(self) -> None:
-        with self._records.environment.reading() as txn:
-            changes = self._changes_after(txn, self.index.position)
-            if changes is not None:
+        while True:
+            with self._records.environment.reading() as txn:
+                changes = self._changes_after(txn, self.index.position, limits.CHANGES_AT_ONCE)
+                if changes is None:
+                    break
                 seqs, vectors, damages = self._records.matrix(txn, changes.written)
-        if changes is None:
-            self._rebuild()
-        else:
+                last = changes.position == self._records.position(txn)
             self.index.apply(changes.position, changes.forgotten, seqs, vectors)
             self.quarantine(damages)
+            if last:
+                return
+        self._rebuild()
 
-    def _changes_after(self, txn: Transaction, seq: int) -> Changes | None:
+    def _changes_after(self, txn: Transaction, seq: int, limit: int | None = None) -> Changes | None:
         try:
-            return self._records.changes_after(txn, seq)
+            return self._records.changes_after(txn, seq, limit)
         except Damaged as damage:
             self.quarantine([damage])
             return None
@@ -133,18 +178,11 @@ class Derived:
     def _rebuild(self) -> None:
         # Left there, a saved index of a future that the records have lost would fit again once they give its seqs anew.
         remove_file(self._snapshot_path)
-        damages: list[Damaged] = []
         with self._records.environment.reading() as txn:
-            self.index.rebuild(self._records.position(txn), self._batches(txn, damages))
-        self._saved_at = _NEVER
-        self.quarantine(damages)
-
-    def _batches(self, txn: Transaction, damages: list[Damaged]) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
-        seqs = self._records.seqs(txn)
-        while batch := list(islice(seqs, _BATCH)):
-            found, vectors, damaged = self._records.matrix(txn, batch)
-            damages += damaged
-            yield found, vectors
+            position = self._records.position(txn)
+        # Quickly, because everybody waits; better lists are made in the background.
+        self.index.adopt(self._builder.build(at_once, quick=True), position, position)
+        self._saved = None
 
     def _catch_up_key_values(self) -> None:
         with self._records.environment.reading() as txn:
@@ -163,7 +201,25 @@ class Derived:
     def _sweep(self, txn: Transaction) -> None:
         self._key_values.sweep(lambda seq: self._records.is_live(txn, seq), self._records.position(txn))
 
-    def _trim(self) -> None:
-        with self._records.environment.writing() as txn:
-            seen = min(self._saved_at, self._key_values.applied)
-            self._records.trim_changes(txn, min(seen, self._records.position(txn) - limits.CHANGES_KEPT))
+    def _trim(self, seen: int, give_way: GiveWay) -> None:
+        # In steps, each a transaction, because changes wait for a transaction to end.
+        while self._trimmable(seen):
+            with self._records.environment.writing() as txn:
+                first, last = self._records.changes_from(txn), self._last_trimmed(txn, seen)
+                self._records.trim_changes(txn, min(last, first + limits.TRIMMED_AT_ONCE - 1))
+            give_way()
+
+    def _trimmable(self, seen: int) -> bool:
+        with self._records.environment.reading() as txn:
+            return self._records.changes_from(txn) <= self._last_trimmed(txn, seen)
+
+    def _last_trimmed(self, txn: Transaction, seen: int) -> int:
+        needed_from = self._clustering_from
+        seen = seen if needed_from is None else min(seen, needed_from)
+        return min(seen, self._records.position(txn) - limits.CHANGES_KEPT)
+
+
+def _each(slices: Iterable[Slice], give_way: GiveWay) -> Iterator[Slice]:
+    for part in slices:
+        give_way()
+        yield part

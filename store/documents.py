@@ -80,7 +80,8 @@ class Documents:
 
     def delete_matching(self, txn: WriteTransaction, filter: Filter, at: float) -> DeleteReceipt:
         """Forget the documents that match. What the log tells of it is their keys."""
-        return self.delete(txn, list(self._keys_of(txn, self._records.terms.matching(txn, filter))), at)
+        keys = self._keys_of(txn, self._records.terms.matching(txn, filter))
+        return self.delete(txn, [key for key in keys if not self._has_ended(txn, key, at)], at)
 
     def expect(self, txn: Transaction, versions: Mapping[str, int], now: float) -> None:
         """Verify that these versions stand under these keys, 0 where there is none.

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from . import points
 from .errors import Memory3Error, ResourceExhausted, Unavailable
 
 TEMPORARY = ".tmp"
+_SYNC_BYTES = 4 << 20
+"""A long file is brought to the disk in steps of this size: in one, commits beside it would wait for all of it."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """The error numbers of a disk, a quota or a file that may not grow."""
 
@@ -36,18 +38,32 @@ def write_file(path: Path, *pieces: bytes | memoryview) -> None:
     Raises:
         ResourceExhausted: the disk is full; the old file stands.
     """
+    write_pieces(path, pieces)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Replace `path` by bytes that are made while they are written, durably; whatever they raise, the old file stands.
+
+    Raises:
+        ResourceExhausted: the disk is full; the old file stands.
+    """
     temporary = path.with_name(path.name + TEMPORARY)
     with disk_errors(f"writing {path}"):
         try:
             with open(temporary, "wb") as file:
+                synced = 0
                 for piece in pieces:
                     points.reached(points.WRITING_FILE, path)
                     file.write(piece)
+                    if file.tell() - synced >= _SYNC_BYTES:
+                        file.flush()
+                        os.fdatasync(file.fileno())
+                        synced = file.tell()
                 file.flush()
                 os.fsync(file.fileno())
             points.reached(points.BEFORE_RENAME, path)
             os.replace(temporary, path)
-        except OSError:
+        except Exception:
             temporary.unlink(missing_ok=True)
             raise
         sync_directory(path.parent)

@@ -45,6 +45,9 @@ SWEEP_MAX = 256
 CHANGES_MAX = 10_000
 """Entries of the log read at a time."""
 
+CHOICES_KEPT = 16
+"""Filters of which a shard remembers what they chose."""
+
 COLD_MAX = 1_000
 """Cold memories in one answer."""
 
@@ -75,7 +78,19 @@ KEY_VALUES_BYTES_MAX = 1 << 40
 READERS_MAX = 1_024
 """Read transactions open at once in one environment."""
 
+EXACT_MAX = 20_000
+"""Vectors that are searched one by one; more are clustered."""
+CLUSTERING_FACTOR = 4
+"""Growth or shrinking, and changes for each vector, after which an index is clustered again."""
+CHANGES_AT_ONCE = 2_000
+REMOVED_AT_ONCE = 10_000
+"""Changes that the index takes, and vectors that it loses, while searches wait."""
+COPIED_AT_ONCE = 1 << 20
+"""Bytes of the index that are copied to be saved while writes wait."""
+
 SNAPSHOT_CHANGES_MIN = 5_000
 """Changes after which the index is saved, when they are also a quarter of it, so that saving stays a fixed share."""
 CHANGES_KEPT = 100_000
 """Changes kept in the log behind the saved index."""
+TRIMMED_AT_ONCE = 5_000
+"""Changes dropped from the log in one transaction, for which writes wait."""

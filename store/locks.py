@@ -6,37 +6,38 @@ from threading import Condition
 
 
 class ReadWriteLock:
-    """Many readers or one writer. A waiting writer goes before new readers, so that readers cannot starve it.
+    """Many readers or one writer, and none of them starves.
 
-    Not reentrant: a thread that reads must not read again, because a writer may be waiting in between.
+    A waiting writer goes before new readers; the readers that waited for a writer go before the next one. Not
+    reentrant: a thread that reads must not read again, because a writer may be waiting in between.
     """
 
     def __init__(self) -> None:
         self._changed = Condition()
         self._readers = 0
+        self._readers_waiting = 0
+        self._readers_invited = 0
         self._writers_waiting = 0
         self._writing = False
+        self._writes = 0
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         with self._changed:
-            while self._writing or self._writers_waiting:
-                self._changed.wait()
-            self._readers += 1
+            self._begin_reading()
         try:
             yield
         finally:
             with self._changed:
                 self._readers -= 1
-                if not self._readers:
-                    self._changed.notify_all()
+                self._changed.notify_all()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         with self._changed:
             self._writers_waiting += 1
             try:
-                while self._writing or self._readers:
+                while self._writing or self._readers or self._readers_invited:
                     self._changed.wait()
                 self._writing = True
             finally:
@@ -47,4 +48,20 @@ class ReadWriteLock:
         finally:
             with self._changed:
                 self._writing = False
+                self._writes += 1
+                self._readers_invited = self._readers_waiting
+                self._changed.notify_all()
+
+    def _begin_reading(self) -> None:
+        writes = self._writes
+        self._readers_waiting += 1
+        try:
+            while self._writing or (self._writers_waiting and self._writes == writes):
+                self._changed.wait()
+            self._readers += 1
+        finally:
+            self._readers_waiting -= 1
+            if self._writes != writes:
+                # The writer that ended has counted this reader; the next one waits until all of them have come.
+                self._readers_invited -= 1
                 self._changed.notify_all()

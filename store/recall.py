@@ -3,14 +3,15 @@
 `N` queries, `D` embedding size. Everything here sees one state of the records, that of its transaction.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from .choosing import Chosen
 from .environment import Transaction
 from .format import DocumentRecord, encode_seq
-from .index import VectorIndex
+from .index import NOTHING, VectorIndex
 from .records import Records
 from .seal import Damaged
 from .seqs import shard_of_seq
@@ -45,6 +46,12 @@ class MemoryReader:
         shard, warm = shard_of_seq(seq), self.is_warm(seq)
         return Hit(memory.key, memory.text, score, document.version, document.metadata, seq, shard, warm)
 
+    def vectors(self, seqs: Sequence[int]) -> tuple[list[int], npt.NDArray[np.float32]]:
+        """Return those of these seqs that have a vector here, and their vectors (N, D)."""
+        found, vectors, damages = self._records.matrix(self._txn, seqs)
+        self.damages += damages
+        return found, vectors
+
     def _document(self, key: str) -> DocumentRecord | None:
         if key not in self._documents:
             # Set first, so that a damaged record is reported once and its other memories are left out quietly.
@@ -60,19 +67,24 @@ def recall(
     reader: MemoryReader,
     queries: npt.NDArray[np.float32],
     k: int,
+    chosen: Chosen | None = None,
 ) -> list[list[Hit]]:
-    """Return for each query (N, D) its k nearest live memories, best first. Only within `index.reading`."""
-    fresh = _fresh(records, txn, index, reader)
+    """Return for each query (N, D) its k nearest live memories, of the chosen ones, best first.
+
+    Only within `index.reading`, and for `index.queries_at_once(k)` queries at most, because writes wait.
+    """
+    fresh = _fresh(records, txn, index, reader, chosen)
     width = k + _SPARE
+    available = index.count if chosen is None else min(index.count, chosen.allowed.count)
     while True:
-        found = [_live(reader, proposal, k) for proposal in _proposals(index, fresh, queries, width)]
-        if width >= index.count or all(len(hits) == k for hits in found):
+        found = [_live(reader, proposal, k) for proposal in _proposals(index, reader, fresh, queries, width, chosen)]
+        if width >= available or all(len(hits) == k for hits in found):
             return found
         width *= _WIDEN
 
 
 def _fresh(
-    records: Records, txn: Transaction, index: VectorIndex, reader: MemoryReader
+    records: Records, txn: Transaction, index: VectorIndex, reader: MemoryReader, chosen: Chosen | None
 ) -> tuple[list[int], npt.NDArray[np.float32]]:
     # Between a commit and the index's update this state holds memories that the index does not. Without them a
     # document that is being replaced would be found neither in its old nor in its new version.
@@ -83,19 +95,23 @@ def _fresh(
             seqs = changes.written if changes else []
         except Damaged as damage:
             reader.damages.append(damage)
-    found, vectors, damages = records.matrix(txn, seqs)
-    reader.damages += damages
-    return found, vectors
+    return reader.vectors(seqs if chosen is None else [seq for seq in seqs if seq in chosen.selection])
 
 
 def _proposals(
-    index: VectorIndex, fresh: tuple[list[int], npt.NDArray[np.float32]], queries: npt.NDArray[np.float32], width: int
+    index: VectorIndex,
+    reader: MemoryReader,
+    fresh: tuple[list[int], npt.NDArray[np.float32]],
+    queries: npt.NDArray[np.float32],
+    width: int,
+    chosen: Chosen | None,
 ) -> Iterator[list[tuple[float, int]]]:
-    scores, seqs = index.search(queries, width)
+    scores, seqs = index.search(queries, width, reader.vectors, None if chosen is None else chosen.allowed)
     fresh_seqs, fresh_vectors = fresh
     fresh_scores = queries @ fresh_vectors.T
     for row in range(len(queries)):
-        proposal = list(zip(scores[row].tolist(), seqs[row].tolist(), strict=True))
+        there = seqs[row] != NOTHING
+        proposal = list(zip(scores[row][there].tolist(), seqs[row][there].tolist(), strict=True))
         proposal += zip(fresh_scores[row].tolist(), fresh_seqs, strict=True)
         # Equal scores by seq: the same question has the same answer, whatever order the index keeps.
         yield sorted(proposal, key=lambda pair: (-pair[0], pair[1]))

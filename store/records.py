@@ -181,8 +181,8 @@ class Records:
     def is_live(self, txn: Transaction, seq: int) -> bool:
         return self.memories.exists(txn, encode_seq(seq))
 
-    def changes_after(self, txn: Transaction, seq: int) -> Changes | None:
-        """Sum up what happened after `seq`; None when the log does not reach back so far.
+    def changes_after(self, txn: Transaction, seq: int, limit: int | None = None) -> Changes | None:
+        """Sum up what happened after `seq`, the first `limit` changes; None when the log does not reach back so far.
 
         Raises:
             Damaged: one of these changes is damaged.
@@ -192,13 +192,16 @@ class Records:
             return None
         forgotten: list[range] = []
         written: list[int] = []
-        for key, change in self.changes.items(txn, encode_seq(seq + 1)):
+        for taken, (key, change) in enumerate(self.changes.items(txn, encode_seq(seq + 1)), start=1):
             if isinstance(change, Damaged):
                 raise change
             if change.forgotten:
                 forgotten.append(change.forgotten)
             if change.kind == WRITTEN and self.memories.exists(txn, key):
                 written.append(decode_seq(key))
+            if taken == limit:
+                position = decode_seq(key)
+                break
         return Changes(position, forgotten, written)
 
     def matrix(self, txn: Transaction, seqs: Iterable[int]) -> tuple[list[int], npt.NDArray[np.float32], list[Damaged]]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from . import limits
 from .checks import Findings, check_derived, check_records, check_values
+from .choosing import Choices
 from .derived import Derived
 from .documents import Documents
 from .durable import make_directory
@@ -29,6 +30,7 @@ from .format import Identity
 from .group_commit import GroupCommit
 from .key_values import KeyValues
 from .locks import ReadWriteLock
+from .maintenance import Maintenance
 from .recall import MemoryReader, recall
 from .records import MAGIC, Records
 from .requests import (
@@ -86,10 +88,12 @@ class Shard:
         self._key_values = key_values
         self._documents = Documents(records)
         self._requests = Requests(records.environment)
+        self._choices = Choices(records)
         self._derived = Derived(records, key_values, path / _SNAPSHOT)
         self._in_use = ReadWriteLock()
         self._writer = threading.Lock()
         self._commits = GroupCommit(records.environment, self._writer, self._committed)
+        self._maintenance = Maintenance(self._derived, self._writer)
         self._notify: Callable[[], None] = lambda: None
         self._closed = False
 
@@ -123,6 +127,7 @@ class Shard:
             shard = cls(path, info, records, key_values)
             shard._derived.load()
             opened.pop_all()
+        shard._maintenance.wake()
         return shard
 
     def unchanged(self, documents: Sequence[Document]) -> set[str]:
@@ -233,17 +238,25 @@ class Shard:
         fingerprint: str | None = None,
         filter: Filter | None = None,
     ) -> builtins.list[builtins.list[Hit]]:
-        """Return for each query (N, D), of length one, its k nearest memories, best first.
+        """Return for each query (N, D), of length one, its k nearest memories of those that match, best first.
 
         `warm` says whether key-values of `fingerprint` are stored; without one it is False. Damaged memories are
         quarantined and left out.
         """
         check_queries(vectors, self.info.dimension, k)
         index = self._derived.index
-        with self._using():
-            with index.reading(), self._memory_reader(fingerprint) as (txn, reader):
-                hits = recall(self._records, txn, index, reader, vectors, k)
-            self._quarantine(reader.damages)
+        hits: builtins.list[builtins.list[Hit]] = []
+        while len(hits) < len(vectors):
+            if filter is not None:
+                # Beforehand, because in there the index waits: mostly it is still right when it is asked for again.
+                self._read(lambda txn: self._choices.of(txn, filter))
+            # A few at a time, because the index waits to be brought up to date until they are found.
+            part = vectors[len(hits) : len(hits) + index.queries_at_once(k)]
+            with self._using():
+                with index.reading(), self._memory_reader(fingerprint) as (txn, reader):
+                    chosen = None if filter is None else self._choices.of(txn, filter)
+                    hits += recall(self._records, txn, index, reader, part, k, chosen)
+                self._quarantine(reader.damages)
         return hits
 
     def memories(self, seqs: Sequence[int], fingerprint: str | None = None) -> builtins.list[Hit | None]:
@@ -346,7 +359,7 @@ class Shard:
         Raises:
             ResourceExhausted: the disk is full; nothing is lost.
         """
-        with self._using(), self._writer:
+        with self._using():
             self._derived.save()
 
     def close(self, save: bool = True) -> None:
@@ -355,6 +368,7 @@ class Shard:
             if self._closed:
                 return
             self._closed = True
+            self._maintenance.stop()
             if save:
                 self._derived.try_save()
             self._records.environment.close()
@@ -412,7 +426,7 @@ class Shard:
 
     def _committed(self) -> None:
         self._derived.catch_up()
-        self._derived.save_if_due()
+        self._maintenance.wake()
         self._notify()
 
     def _fetch(

@@ -7,6 +7,7 @@ Seqs of different shards differ too, so that one alone names a memory in its col
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -163,6 +164,29 @@ class CollectionStats:
     """Bytes of the vector index in memory."""
     quarantined: int
     """Values that failed their checksum and are no longer served."""
+
+
+class IndexKind(IntEnum):
+    """How a vector index finds what is near; the numbers are those of its file (docs/format.md)."""
+
+    EXACT = 1
+    """Every vector is compared."""
+    QUANTIZED = 2
+    """The nearest lists are searched by codes of one byte a component; the best are ranked by their exact vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """How the vector index of a shard stands."""
+
+    kind: IndexKind
+    count: int
+    """Vectors in it."""
+    lists: int
+    clustering: bool
+    """It is being clustered anew in the background."""
+    saved_at: int | None
+    """Seq at which it was last saved, None when there is no saved one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.environment import WriteTransaction
 from memory3.store.format import ChangeRecord, DocumentRecord, MemoryRecord
 from memory3.store.records import Records
+from memory3.store.types import IndexKind
 
 from .builders import DIMENSION, collection_at, embedded, seq_key, value_key, vector_of
 
@@ -107,7 +109,8 @@ def test_broken_invariants_of_the_key_values_are_named(collection: Collection) -
 
 
 def test_a_vector_twice_in_the_index_is_named(collection: Collection) -> None:
-    collection._shards[0]._derived.index._faiss.add_with_ids(vector_of("x")[None], np.array([3]))
+    lists, ids, vectors = collection._shards[0]._derived.index._lists, np.array([3]), vector_of("x")[None]
+    lists.add(ids, vectors, lists.assign(ids, vectors))
     assert "the index holds 1 vectors twice" in collection.check(full=False).problems
 
 
@@ -118,3 +121,19 @@ def test_endless_problems_are_cut(collection: Collection, monkeypatch: pytest.Mo
         for seq in range(1, 4):
             records.vectors.delete(txn, seq_key(seq))
     assert collection.check(full=False).problems[-1] == "1 further problems are left out"
+
+
+def test_a_quantized_index_is_checked_like_an_exact_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "EXACT_MAX", 20)
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded(str(i), f"text {i}") for i in range(40)])
+        collection._shards[0]._maintenance.wait()
+        assert collection._shards[0]._derived.state().kind is IndexKind.QUANTIZED
+        assert collection.check(full=True).ok
+        records = collection._shards[0]._records
+        with records.environment.writing() as txn:
+            records.vectors.put(txn, seq_key(3), vector_of("x"))
+            records.memories.delete(txn, seq_key(5))
+        problems = collection.check(full=True).problems
+        assert "the index holds another vector for memory 3 than the records" in problems
+        assert "the index holds 5, which is no live memory" in problems

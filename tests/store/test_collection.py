@@ -270,7 +270,7 @@ class CollectionMachine(RuleBasedStateMachine):
         with records.environment.reading() as txn:
             return records.changes_from(txn) - 1
 
-    @rule(text=st.sampled_from(["one ", "two ", "elsewhere"]), k=st.integers(1, 12), filter=st.none())
+    @rule(text=st.sampled_from(["one ", "two ", "elsewhere"]), k=st.integers(1, 12), filter=st.none() | filters)
     def recall(self, text: str, k: int, filter: dict[str, Any] | None) -> None:
         live, query = self.live, vector_of(text)
         if filter is not None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from memory3.store import derived, limits
 from memory3.store.collection import Collection
+from memory3.store.derived import Derived
 from memory3.store.errors import ResourceExhausted, Unavailable
-from memory3.store.index import VectorIndex
 from memory3.store.key_values import KeyValues
 from memory3.store.types import Hit
 
@@ -37,13 +37,13 @@ def data(tmp_path: Path) -> Path:
 def rebuilds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count how often an index is built from the vectors."""
     calls: list[int] = []
-    rebuild = VectorIndex.rebuild
+    rebuild = Derived._rebuild
 
-    def counted(index: VectorIndex, position: int, batches: object) -> None:
-        calls.append(position)
-        rebuild(index, position, batches)  # type: ignore[arg-type]
+    def counted(followed: Derived) -> None:
+        rebuild(followed)
+        calls.append(followed.index.position)
 
-    monkeypatch.setattr(VectorIndex, "rebuild", counted)
+    monkeypatch.setattr(Derived, "_rebuild", counted)
     return calls
 
 
@@ -149,6 +149,7 @@ def test_the_index_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.Monke
         collection.upsert([embedded(str(i), f"{i}") for i in range(9)])
         assert not (tmp_path / SNAPSHOT).exists()
         collection.upsert([embedded("more", "more")])
+        collection._shards[0]._maintenance.wait()
         assert (tmp_path / SNAPSHOT).exists()
 
 
@@ -161,17 +162,22 @@ def test_saving_twice_writes_once(data: Path) -> None:
         assert (data / SNAPSHOT).stat().st_ino == first.st_ino
 
 
-def test_a_failed_save_fails_no_write(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_fails_no_write(
+    data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def no_space(*_: object) -> None:
         raise ResourceExhausted("the disk is full")
 
     monkeypatch.setattr(limits, "SNAPSHOT_CHANGES_MIN", 1)
     monkeypatch.setattr(derived, "write_snapshot", no_space)
+    caplog.set_level("WARNING")
     with collection_at(data) as collection:
         history(collection, 5)
         before = hits(collection)
         with pytest.raises(ResourceExhausted):
             collection.save()
+        collection._shards[0]._maintenance.wait()
+        assert "tried again later: the disk is full" in caplog.text
     monkeypatch.undo()
     assert_same(data, before)
 

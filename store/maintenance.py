@@ -1,0 +1,90 @@
+"""The thread of a shard that saves and clusters its index beside everybody's calls."""
+
+import logging
+import threading
+import time
+
+from .derived import Derived
+from .errors import Memory3Error
+
+_STEP_S = 0.005
+_REST = 0.5
+"""Rest for each second's work: both other threads and other writers of the disk come in between."""
+_RETRY_S = 30.0
+"""Seconds after a failure until the work is tried again."""
+
+_log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """The shard closes, so the work is left undone."""
+
+
+class Maintenance:
+    """Saves and clusters when it is due, in a thread that lives while there is work. A failure is only logged."""
+
+    def __init__(self, derived: Derived, writer: threading.Lock) -> None:
+        self._derived = derived
+        self._writer = writer
+        self._mutex = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._not_before = 0.0
+        self._worked_since = 0.0
+
+    def wake(self) -> None:
+        """Begin what is due, if anything is. Takes a few microseconds."""
+        if not self._is_due():
+            return
+        with self._mutex:
+            if self._thread is None and not self._stopping.is_set() and time.monotonic() >= self._not_before:
+                self._thread = threading.Thread(target=self._run, name="memory3 maintenance", daemon=True)
+                self._thread.start()
+
+    def wait(self) -> None:
+        """Return when no work is under way."""
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def stop(self) -> None:
+        """Leave what is under way undone, and begin nothing any more; return when the thread has ended.
+
+        Not with the writer lock held, which the thread may be waiting for.
+        """
+        with self._mutex:
+            self._stopping.set()
+        self.wait()
+
+    def _is_due(self) -> bool:
+        return self._derived.clustering_is_due() or self._derived.save_is_due()
+
+    def _run(self) -> None:
+        try:
+            while self._is_due():
+                self._work()
+        except Stopped:
+            pass
+        except Memory3Error as error:
+            self._not_before = time.monotonic() + _RETRY_S
+            _log.warning("the index could not be saved or clustered, it is tried again later: %s", error)
+        except Exception:
+            self._not_before = time.monotonic() + _RETRY_S
+            _log.exception("the index could not be saved or clustered, it is tried again later")
+        finally:
+            with self._mutex:
+                self._thread = None
+
+    def _work(self) -> None:
+        self._worked_since = time.monotonic()
+        if self._derived.clustering_is_due():
+            self._derived.cluster(self._writer, self._give_way)
+        if self._derived.save_is_due():
+            self._derived.save(self._give_way)
+
+    def _give_way(self) -> None:
+        worked = time.monotonic() - self._worked_since
+        if self._stopping.wait(worked * _REST if worked >= _STEP_S else 0):
+            raise Stopped
+        if worked >= _STEP_S:
+            self._worked_since = time.monotonic()
