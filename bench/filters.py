@@ -16,9 +16,10 @@ from statistics import median
 import faiss
 import numpy as np
 from machine import machine_line
-from memory3.store.environment import Environment
+from memory3.store.environment import Environment, WriteTransaction
 from memory3.store.filter_parser import parse_filter
 from memory3.store.filters import matches
+from memory3.store.format import decode_u64, encode_u64
 from memory3.store.term_changes import TermChanges
 from memory3.store.terms import Terms
 from memory3.store.types import Metadata
@@ -85,14 +86,29 @@ def print_writes(environment: Environment, terms: Terms, metadata: list[Metadata
     print("| a document | µs |\n|---|---|")
     for name, seconds in (("gathered", gathering), ("applied", applying), ("with the synced commit", whole)):
         print(f"| {name} | {seconds / count * 1e6:.1f} |")
-    print(f"\n{entries:,} values. One document to a transaction, without the commit:\n\n| | ms |\n|---|---|")
+    print(f"\n{entries:,} values. A transaction of one document, median of {RUNS}:\n\n| | ms |\n|---|---|")
+    numbers = environment.table("floor", encode_u64, decode_u64)
+    following = iter(range(count + 1, count + 1 + RUNS))
 
-    def add_one() -> None:
-        with environment.lmdb.begin(write=True) as undone:
-            terms.add(undone, metadata[0], range(count + 1, count + 2))
-            undone.abort()
+    def add(txn: WriteTransaction) -> None:
+        seq = next(following)
+        terms.add(txn, metadata[0], range(seq, seq + 1))
 
-    print(f"| add | {milliseconds(add_one):.3f} |")
+    print(f"| its terms, written and synced | {transaction(environment, add):.2f} |")
+    print(f"| one number, written and synced | {transaction(environment, lambda txn: numbers.put(txn, b'n', 1)):.2f} |")
+    with environment.writing() as txn:
+        for seq in range(count + 1, count + 1 + RUNS):
+            terms.remove(txn, metadata[0], range(seq, seq + 1))
+
+
+def transaction(environment: Environment, change: Callable[[WriteTransaction], None]) -> float:
+    """Milliseconds of a transaction that makes a change."""
+
+    def commit() -> None:
+        with environment.writing() as txn:
+            change(txn)
+
+    return milliseconds(commit)
 
 
 def print_queries(environment: Environment, terms: Terms, metadata: list[Metadata]) -> None:

@@ -119,8 +119,7 @@ def split(value: object) -> tuple[float, int]:
     """Return the float nearest to a number and what is left to the number itself."""
     assert isinstance(value, int | float)
     number = float(value)
-    # To the computer -0.0 and 0.0 are two floats, to callers one number.
-    return number + 0.0, 0 if isinstance(value, float) else value - int(number)
+    return number, 0 if isinstance(value, float) else value - int(number)
 
 
 def encode_numbers(block: NumberBlock) -> bytes:

@@ -173,6 +173,28 @@ def test_a_document_of_many_chunks_is_found_and_forgotten_whole(environment: Env
         assert list(terms.live(txn)) == [seqs.stop]
 
 
+def test_strings_that_keys_cannot_tell_apart_are_compared_whole(environment: Environment, terms: Terms) -> None:
+    strings = [
+        "z" * 127,
+        "z" * 128,
+        LONG,
+        LONG + "a",
+        LONG + "b",
+        "z" * 128 + "a",
+        "z" * 127 + "y" * 400,
+        "zz",
+        "é" * 300,
+    ]
+    documents: Documents = [({"a": text}, range(seq, seq + 1)) for seq, text in enumerate(strings, start=1)]
+    with undone(environment) as txn:
+        terms.rebuild(txn, documents)
+        for one in strings:
+            for written in (one, {"$gt": one}, {"$gte": one}, {"$lt": one}, {"$lte": one}, {"$gt": "z", "$lt": one}):
+                filter = parse_filter({"a": written})
+                expected = seqs_of([document for document in documents if matches(filter, document[0])])
+                assert list(terms.matching(txn, filter)) == expected
+
+
 def test_only_live_memories_are_found(environment: Environment, terms: Terms) -> None:
     """Whatever else stands in the table, a memory that is not live there is never found."""
     with undone(environment) as txn:
