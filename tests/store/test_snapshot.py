@@ -108,9 +108,9 @@ def test_what_stops_a_save_leaves_the_old_file(tmp_path: Path) -> None:
 
     def stopping() -> Iterator[Slice]:
         yield from slices_of(IndexKind.EXACT, [1])
-        raise ValueError
+        raise ValueError("stopped")
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="stopped"):
         write_snapshot(path, replace(snapshot(IndexKind.EXACT, []), slices=stopping()))
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["index.snapshot"]
