@@ -22,8 +22,8 @@ from .types import IndexKind
 
 Matrix: TypeAlias = npt.NDArray[np.float32]
 
-_SEQS_AT_ONCE = 10_000
-_VECTORS_AT_ONCE = 1_000
+_SEQS_AT_ONCE = 1_000
+_VECTORS_AT_ONCE = 200
 
 
 class Builder:

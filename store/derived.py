@@ -7,6 +7,7 @@ One way for all of them: read the log of changes after the seq that a thing is c
 import logging
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from .key_values import KeyValues
 from .records import Changes, Records
 from .seal import Damaged
 from .snapshot import Slice, read_snapshot, write_snapshot
-from .types import IndexState
+from .types import IndexKind, IndexState
 
 _SNAPSHOT_SHARE = 4
 
@@ -75,9 +76,10 @@ class Derived:
 
     def save_is_due(self) -> bool:
         """Say whether the index should be saved: much has changed, or it was clustered since."""
-        position, generation = self._saved or (self._records.base, self.index.generation)
+        position, generation = self._saved or (self._records.base, 0)
         enough = max(limits.SNAPSHOT_CHANGES_MIN, self.index.count // _SNAPSHOT_SHARE)
-        return self.index.position - position >= enough or generation != self.index.generation
+        clustered = self.index.kind is IndexKind.QUANTIZED and self.index.generation != generation
+        return clustered or self.index.position - position >= enough
 
     def try_save(self) -> None:
         """Save the index; a failure costs time at the next start, so it is only logged."""
@@ -107,7 +109,7 @@ class Derived:
     def clustering_is_due(self) -> bool:
         return self._builder.is_due(self.index)
 
-    def cluster(self, writer: threading.Lock, give_way: GiveWay) -> None:
+    def cluster(self, writer: AbstractContextManager[object], give_way: GiveWay) -> None:
         """Build the index anew beside changes and searches, and take it up; changes wait for the last of it only.
 
         Raises:

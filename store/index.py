@@ -34,7 +34,7 @@ _SPARE = 8
 """Candidates beyond K that are ranked by their exact vectors."""
 _FOUND_SHARE = 4
 """A search goes through lists that hold at least so many times K."""
-_SLICE_COMPONENTS = 1 << 24
+_SLICE_COMPONENTS = 1 << 22
 _HIT_COMPONENTS = 1 << 16
 """What may be done at once while a write waits, counted in components of vectors compared (0.2 ns each): a few ms in
 all; and what it takes to look up one result."""

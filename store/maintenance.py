@@ -3,11 +3,12 @@
 import logging
 import threading
 import time
+from contextlib import AbstractContextManager
 
 from .derived import Derived
 from .errors import Memory3Error
 
-_STEP_S = 0.005
+_STEP_S = 0.001
 _REST = 0.5
 """Rest for each second's work: both other threads and other writers of the disk come in between."""
 _RETRY_S = 30.0
@@ -23,7 +24,7 @@ class Stopped(Exception):
 class Maintenance:
     """Saves and clusters when it is due, in a thread that lives while there is work. A failure is only logged."""
 
-    def __init__(self, derived: Derived, writer: threading.Lock) -> None:
+    def __init__(self, derived: Derived, writer: AbstractContextManager[object]) -> None:
         self._derived = derived
         self._writer = writer
         self._mutex = threading.Lock()

@@ -51,3 +51,30 @@ def test_readers_cannot_starve_a_writer() -> None:
     for thread in [*threads, writer]:
         thread.join(5)
     assert in_time
+
+
+def test_writers_cannot_starve_a_reader() -> None:
+    """There was always a writer waiting, and it went before any reader that had come since."""
+    lock = ReadWriteLock()
+    read, stop = threading.Event(), threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            with lock.writing():
+                time.sleep(0.001)
+
+    def look() -> None:
+        with lock.reading():
+            read.set()
+
+    threads = [threading.Thread(target=write, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.02)
+    reader = threading.Thread(target=look, daemon=True)
+    reader.start()
+    in_time = read.wait(0.5)
+    stop.set()
+    for thread in [*threads, reader]:
+        thread.join(5)
+    assert in_time

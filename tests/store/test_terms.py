@@ -270,7 +270,10 @@ Change = tuple[str, Metadata, range]
         ),
         (
             [("add", {}, range(9, 11))],
-            ["terms hold 6 memories under all live memories, the documents have 4"],
+            [
+                "terms hold 6 memories under all live memories, the documents have 4",
+                "terms hold 3 memories under the first memories of documents, the documents have 2",
+            ],
         ),
         (
             [("remove", {"b": 1}, range(1, 4)), ("add", {}, range(1, 4)), ("add", {"b": 2}, range(2, 3))],
@@ -279,11 +282,15 @@ Change = tuple[str, Metadata, range]
                 "memory 1 and 2 more are not under metadata 'b', numbers in terms as the documents say",
                 "terms hold 1 memories under metadata 'b', any value, the documents have 3",
                 "terms hold 1 memories under metadata 'b', numbers, the documents have 3",
+                "terms hold 3 memories under the first memories of documents, the documents have 2",
             ],
         ),
         (
             [("add", {"b": 5}, range(3, 4))],
-            ["memory 3 is not under metadata 'b', numbers in terms as the documents say"],
+            [
+                "memory 3 is not under metadata 'b', numbers in terms as the documents say",
+                "terms hold 3 memories under the first memories of documents, the documents have 2",
+            ],
         ),
         (
             [("add", {"c": True, "a": "y"}, range(1, 2))],

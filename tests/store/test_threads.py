@@ -3,13 +3,17 @@
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
 from memory3.store.errors import Unavailable
+from memory3.store.types import Document, EmbeddedDocument, IndexKind, Reference
 
 from .builders import DIMENSION, EMBEDDER, collection_at, embedded, vector_of
 
@@ -37,10 +41,13 @@ class Storm:
             self._failures.append(failure)
             self._stop.set()
 
-    def run(self, seconds: float = SECONDS) -> None:
+    def run(self, seconds: float = SECONDS, enough: Callable[[], bool] = lambda: True) -> None:
+        """Work for so many seconds, and on a busy machine up to ten times longer, until there was enough of it."""
         for thread in self._threads:
             thread.start()
-        self._stop.wait(seconds)
+        for _ in range(10):
+            if self._stop.wait(seconds) or enough():
+                break
         self._stop.set()
         for thread in self._threads:
             thread.join(30)
@@ -49,18 +56,51 @@ class Storm:
             raise failure
 
 
-def test_no_stale_answers_under_a_storm(tmp_path: Path) -> None:
-    """Each key's text carries a number that only grows; no reader may see one older than was acknowledged before."""
+class Holds:
+    """For how long locks were held, in seconds of their holders' own work.
+
+    What a thread waits for the interpreter or a processor meanwhile belongs to the machine, and is not counted.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    @contextmanager
+    def counted(self, lock: AbstractContextManager[object]) -> Iterator[None]:
+        with lock:
+            start = time.thread_time()
+            yield
+            self.seconds.append(time.thread_time() - start)
+
+
+def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a small index clustered without end, saved after a few changes, and the log kept short."""
+    monkeypatch.setattr(limits, "EXACT_MAX", 40)
+    monkeypatch.setattr(limits, "CLUSTERING_FACTOR", 1)
+    monkeypatch.setattr(limits, "SNAPSHOT_CHANGES_MIN", 5)
+    monkeypatch.setattr(limits, "CHANGES_KEPT", 1)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_no_stale_answers_under_a_storm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clustered: bool) -> None:
+    """Each key's text carries a number that only grows; no reader may see one older than was acknowledged before.
+
+    Once more with an index that is clustered, taken up, saved and its log trimmed over and over meanwhile.
+    """
+    if clustered:
+        always_due(monkeypatch)
     keys = [f"key {i}" for i in range(12)]
     acknowledged = dict.fromkeys(keys, 0)
     deleted = dict.fromkeys(keys, 0)
     guards = {key: threading.Lock() for key in keys}
     numbers = iter(range(1, 1_000_000))
+    found: set[str] = set()
 
     def number_of(text: str) -> int:
         return int(text.split()[2])
 
     with collection_at(tmp_path) as collection:
+        collection.upsert([embedded(f"other {i}", f"other {i}") for i in range(60)])
 
         def write() -> None:
             key = random.choice(keys)
@@ -78,10 +118,11 @@ def test_no_stale_answers_under_a_storm(tmp_path: Path) -> None:
             least, gone = acknowledged[key], deleted[key]
             (stored,) = collection.get([key])
             assert stored is None or number_of(stored.text) >= least
-            hits = collection.recall(vector_of(f"{key} {least} one")[None], 30, "model")[0]
+            hits = collection.recall(vector_of(f"{key} {least} one")[None], 60, "model")[0]
             assert len({hit.seq for hit in hits}) == len(hits)
             for hit in hits:
                 if hit.key == key:
+                    found.add(key)
                     assert number_of(hit.text) >= least
                     assert number_of(hit.text) > gone
             collection.put_key_values("model", [(hit.seq, b"%20d" % hit.seq) for hit in hits[:3]])
@@ -92,8 +133,14 @@ def test_no_stale_answers_under_a_storm(tmp_path: Path) -> None:
         storm = Storm()
         for work in (write, write, read, read, read, lambda: collection.list(5), lambda: collection.stats()):
             storm.add(work)
-        storm.run()
+        storm.add(collection.save)
+        storm.run(enough=lambda: len(found) > len(keys) // 2)
         assert storm.turns > 100
+        assert len(found) > len(keys) // 2
+        index = collection._shards[0]._derived.index
+        assert (index.kind is IndexKind.QUANTIZED and index.generation > 2) is clustered
+        assert collection.check(full=True).problems == ()
+    with collection_at(tmp_path) as collection:
         assert collection.check(full=True).problems == ()
 
 
@@ -128,6 +175,50 @@ def test_recall_bridges_a_commit_that_the_index_has_not_seen(tmp_path: Path, mon
         collection.upsert([embedded("more", "more")])
         assert {hit.text for hit in collection.recall(vector_of("old")[None], 5)[0]} == {"new", "more"}
         assert collection.check(full=True).problems == ()
+
+
+def test_no_write_waits_long_for_searches_saving_or_clustering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recall of 1,024 queries held the index for its whole length, and a save the writer lock for the whole file."""
+    dimension, memories = 384, 12_000
+    monkeypatch.setattr(limits, "EXACT_MAX", 5_000)
+    random = np.random.default_rng(0)
+    vectors = random.standard_normal((memories, dimension)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    numbers = iter(range(1 << 30))
+
+    def document(rows: np.ndarray) -> EmbeddedDocument:
+        number = next(numbers)
+        return EmbeddedDocument(Document(f"{number}", "text" * len(rows)), [Reference("text", row) for row in rows])
+
+    with DataDirectory.open(tmp_path) as directory:
+        collection = directory.create_collection("one", EMBEDDER, dimension)
+        for start in range(0, memories, 500):
+            collection.upsert([document(vectors[start : start + 500])])
+        shard = collection._shards[0]
+        shard._maintenance.wait()
+        derived, give_way = shard._derived, shard._maintenance._give_way
+        assert derived.index.kind is IndexKind.QUANTIZED
+
+        holds = Holds()
+        reading, writing = derived.index._lock.reading, derived.index._lock.writing
+        monkeypatch.setattr(derived.index._lock, "reading", lambda: holds.counted(reading()))
+        monkeypatch.setattr(derived.index._lock, "writing", lambda: holds.counted(writing()))
+
+        def cluster_and_save() -> None:
+            shard._maintenance._worked_since = time.monotonic()
+            derived.cluster(holds.counted(shard._writer), give_way)
+            derived._saved = None
+            derived.save(give_way)
+            ended.append(True)
+
+        ended: list[bool] = []
+        storm = Storm()
+        storm.add(lambda: collection.recall(vectors[:1_024], 5))
+        storm.add(cluster_and_save)
+        storm.add(lambda: collection.upsert([document(vectors[:5])]))
+        storm.run(3.0)
+        assert ended and len(holds.seconds) > 300
+        assert max(holds.seconds) < 0.05
 
 
 def test_closing_and_dropping_wait_for_calls_under_way(tmp_path: Path) -> None:

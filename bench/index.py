@@ -1,0 +1,265 @@
+"""The vector index: kinds of it side by side, then ours in a shard, with what it does to writes.
+
+    python bench/index.py [--data FOLDER] [--cache FOLDER] [--sizes 10000 100000] [--markdown FILE]
+
+Vectors are those of SQuAD and country-profile references; larger numbers are made by perturbing them with Gaussian
+noise. Queries are real SQuAD questions and perturbed references, half and half. `bench/real_data.py` says what the
+data folder holds; embeddings are kept in the cache folder. Exits with 1 when recall@5 is below 0.95 of exact.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from memory3.bench.index_vectors import Matrix
+    from memory3.store.collection import Collection
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before FAISS loads
+
+REFERENCES = 10_000
+QUERIES = 500
+RECALL_MIN = 0.95
+BATCH = 500
+"""References of a document, which is one transaction."""
+COMMITS = 200
+FILTERS = (0.01, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A figure of our index, with its name."""
+
+    name: str
+    value: str
+
+
+def main() -> int:
+    options = _parsed(sys.argv[1:])
+    from memory3.bench.index_vectors import grown, queries, text_vectors
+    from memory3.bench.machine import machine_line
+    from memory3.bench.real_data import data_folder
+
+    vectors = text_vectors(data_folder(options.data), options.cache, REFERENCES)
+    asked = queries(vectors, QUERIES)
+    tables = [f"{machine_line()}\n"]
+    recalls: list[float] = []
+    for size in options.sizes:
+        rows = grown(vectors.references, size)
+        if size <= options.kinds_max:
+            tables.append(_kinds(rows, asked))
+        tables.append(_ours(rows, asked, recalls))
+        print(tables[-1], flush=True)
+    if options.markdown:
+        options.markdown.write_text("\n".join(tables), encoding="utf-8")
+    print("\n".join(tables))
+    return 0 if min(recalls) >= RECALL_MIN else 1
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder of the data [MEMORY3_TEST_DATA; default ../shared/data]")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "memory3-bench-index")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[REFERENCES, 100_000], help="numbers of vectors")
+    parser.add_argument("--kinds-max", type=int, default=100_000, help="compare kinds up to this number [100000]")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables there")
+    return parser.parse_args(arguments)
+
+
+def _kinds(rows: "Matrix", asked: "Matrix") -> str:
+    from memory3.bench.index_kinds import measured, truth
+
+    lines = [
+        f"{len(rows):,} vectors, kinds of FAISS:\n",
+        "| kind | recall@5 | p50 / p99 ms | MB | built in s | add one µs | remove one µs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in measured(rows, asked, truth(rows, asked)):
+        remove = "no" if one.remove_us is None else f"{one.remove_us:.0f}"
+        lines.append(
+            f"| {one.name} | {one.recall:.3f} | {one.p50_ms:.2f} / {one.p99_ms:.2f} | {one.megabytes:.0f} | "
+            f"{one.build_s:.1f} | {one.add_us:.0f} | {remove} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _ours(rows: "Matrix", asked: "Matrix", recalls: list[float]) -> str:
+    from memory3.store.directory import DataDirectory
+
+    with tempfile.TemporaryDirectory(prefix="memory3-bench-") as work:
+        with DataDirectory.open(work) as directory:
+            collection = directory.create_collection("one", "bench", rows.shape[1])
+            filled = _fill(collection, rows)
+            lines = [filled, *_searched(collection, rows, asked, recalls), *_blocked(collection, rows)]
+        lines += _started(Path(work))
+    table = [f"{len(rows):,} vectors, ours in a shard:\n", "| | |", "|---|---|"]
+    return "\n".join([*table, *(f"| {line.name} | {line.value} |" for line in lines), ""])
+
+
+def _fill(collection: "Collection", rows: "Matrix") -> Line:
+    from memory3.store.types import Document, EmbeddedDocument, Reference
+
+    start = time.perf_counter()
+    for at in range(0, len(rows), BATCH):
+        references = [Reference("text", row) for row in rows[at : at + BATCH]]
+        collection.upsert([EmbeddedDocument(Document(f"{at}", "text" * len(references)), references)])
+    stored = time.perf_counter() - start
+    collection._shards[0]._maintenance.wait()
+    settled = time.perf_counter() - start
+    derived = collection._shards[0]._derived
+    state = derived.state()
+    kind = f"{state.kind.name.lower()}, {state.lists} lists, {derived.index.bytes_used / 1e6:.0f} MB"
+    return Line("stored in, clustered and saved after", f"{stored:.1f} s, {settled:.1f} s: {kind}")
+
+
+def _searched(collection: "Collection", rows: "Matrix", asked: "Matrix", recalls: list[float]) -> list[Line]:
+    from memory3.bench.index_kinds import K, share_found, timed, truth
+    from memory3.store.index import Allowed
+
+    shard = collection._shards[0]
+    index, records = shard._derived.index, shard._records
+    random = np.random.default_rng(1)
+    lines = []
+
+    def search(batch: "Matrix", selection: Allowed | None = None) -> "np.ndarray":
+        with index.reading(), records.environment.reading() as txn:
+            return index.search(batch, K, lambda seqs: records.matrix(txn, seqs)[:2], selection)[1] - 1
+
+    def measure(name: str, selection: Allowed | None, chosen: "np.ndarray | None") -> None:
+        found = np.concatenate([search(query[None], selection) for query in asked])
+        recalls.append(share_found(found, truth(rows, asked, K, chosen)))
+        p50, p99 = timed(lambda batch: search(batch, selection), asked)
+        lines.append(Line(name, f"recall@5 {recalls[-1]:.3f}, p50 / p99 {p50:.2f} / {p99:.2f} ms"))
+
+    measure("search", None, None)
+    for share in FILTERS:
+        chosen = random.random(len(rows)) < share
+        bits = np.packbits(np.concatenate([[False], chosen]), bitorder="little")  # ids are seqs, from 1 on
+        measure(f"search among {share:.0%}", Allowed(bits, int(chosen.sum())), chosen)
+    p50, p99 = timed(lambda batch: collection.recall(batch, K), asked)
+    lines.append(Line("recall with texts", f"p50 / p99 {p50:.2f} / {p99:.2f} ms"))
+    return lines
+
+
+def _blocked(collection: "Collection", rows: "Matrix") -> list[Line]:
+    """How long an upsert of one document of five references takes, beside what goes on in the background."""
+    shard = collection._shards[0]
+    derived, maintenance = shard._derived, shard._maintenance
+    seconds: dict[str, list[float]] = {}
+
+    def clustering() -> None:
+        maintenance._worked_since = time.monotonic()
+        derived.cluster(shard._writer, maintenance._give_way)
+
+    def saving() -> None:
+        maintenance._worked_since = time.monotonic()
+        derived._saved = None
+        derived.save(maintenance._give_way)
+
+    def recalling() -> None:
+        collection.recall(rows[:1_024], 5)
+
+    def counting() -> None:
+        sum(range(100_000))
+
+    holds: list[float] = []
+    lock = derived.index._lock
+    reading, writing = lock.reading, lock.writing
+    lock.reading = lambda: _counted(reading(), holds)  # type: ignore[method-assign]
+    lock.writing = lambda: _counted(writing(), holds)  # type: ignore[method-assign]
+    lines = [Line("upsert, quiet", _commits(collection, rows, []))]
+    for name, works in (
+        ("a thread that only counts", [counting]),
+        ("clustering", [clustering]),
+        ("saving", [saving]),
+        ("1,024-query recalls", [recalling]),
+        ("all three", [clustering, saving, recalling]),
+    ):
+        lines.append(
+            Line(f"upsert beside {name}", _commits(collection, rows, [_noted(seconds, work) for work in works]))
+        )
+    took = [f"{name} {np.median(found):.1f} s" for name, found in seconds.items() if name != "counting"]
+    lines.append(Line("longest that the index was held (the holder's own time)", f"{1e3 * max(holds):.1f} ms"))
+    return [*lines, Line("these take", ", ".join(took))]
+
+
+@contextmanager
+def _counted(lock: AbstractContextManager[None], seconds: list[float]) -> Iterator[None]:
+    with lock:
+        start = time.thread_time()
+        yield
+        seconds.append(time.thread_time() - start)
+
+
+def _noted(seconds: dict[str, list[float]], work: Callable[[], None]) -> Callable[[], None]:
+    def noted() -> None:
+        start = time.perf_counter()
+        work()
+        seconds.setdefault(work.__name__, []).append(time.perf_counter() - start)
+
+    return noted
+
+
+def _commits(collection: "Collection", rows: "Matrix", works: Sequence[Callable[[], None]]) -> str:
+    from memory3.store.types import Document, EmbeddedDocument, Reference
+
+    stop = threading.Event()
+    ended = [threading.Event() for _ in works]
+
+    def repeat(work: Callable[[], None], once: threading.Event) -> None:
+        while not (stop.is_set() and once.is_set()):
+            work()
+            once.set()
+
+    threads = [threading.Thread(target=repeat, args=pair) for pair in zip(works, ended, strict=True)]
+    for thread in threads:
+        thread.start()
+    seconds: list[float] = []
+    while len(seconds) < COMMITS or not all(once.is_set() for once in ended):
+        references = [Reference(f"text {len(seconds)} ", row) for row in rows[:5]]
+        document = Document(f"changed {len(seconds) % 20}", "".join(one.text for one in references))
+        time.sleep(0.005)
+        start = time.perf_counter()
+        collection.upsert([EmbeddedDocument(document, references)])
+        seconds.append(time.perf_counter() - start)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    p50, p99 = np.percentile(seconds, [50, 99])
+    return f"p50 / p99 / longest {1e3 * p50:.1f} / {1e3 * p99:.1f} / {1e3 * max(seconds):.1f} ms of {len(seconds)}"
+
+
+def _started(path: Path) -> list[Line]:
+    from memory3.store.directory import DataDirectory
+
+    (snapshot,) = path.glob("collections/*/shard-*/index.snapshot")
+    size = snapshot.stat().st_size
+    with DataDirectory.open(path) as directory:
+        start = time.perf_counter()
+        directory.collection("one")
+        loaded = time.perf_counter() - start
+        directory.collection("one").close(save=False)
+    snapshot.unlink()
+    with DataDirectory.open(path) as directory:
+        start = time.perf_counter()
+        directory.collection("one")
+        rebuilt = time.perf_counter() - start
+        directory.collection("one").close(save=False)
+    return [
+        Line("saved index", f"{size / 1e6:.0f} MB"),
+        Line("opened with it, without it", f"{loaded:.1f} s, {rebuilt:.1f} s"),
+    ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

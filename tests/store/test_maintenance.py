@@ -1,0 +1,219 @@
+"""The index is clustered and saved beside calls, follows what changes meanwhile, and stops when the shard closes."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from memory3.store import clustering, limits, maintenance
+from memory3.store.building import Builder
+from memory3.store.clustering import GiveWay, plan
+from memory3.store.collection import Collection
+from memory3.store.inverted import InvertedLists
+from memory3.store.maintenance import Maintenance
+from memory3.store.types import IndexKind, IndexState
+
+from .builders import SNAPSHOT, collection_at, damage_value, embedded, recalled, seq_key
+
+EXACT_MAX = 40
+RECORDS = Path("collections/00000001/shard-0000/records")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "EXACT_MAX", EXACT_MAX)
+
+
+def fill(collection: Collection, numbers: Sequence[int]) -> None:
+    collection.upsert([embedded(str(i), f"text {i}") for i in numbers])
+
+
+def settled(collection: Collection) -> IndexState:
+    """How the index stands when the thread has done what was due."""
+    collection._shards[0]._maintenance.wait()
+    return collection._shards[0]._derived.state()
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Do something once, when an index has been built and not been taken up yet."""
+    build = Builder.build
+    acts = [act]
+
+    def built(builder: Builder, give_way: GiveWay, quick: bool = False) -> InvertedLists:
+        lists = build(builder, give_way, quick)
+        if acts:
+            acts.pop()()
+        return lists
+
+    monkeypatch.setattr(Builder, "build", built)
+
+
+def assert_all_found(collection: Collection, numbers: Sequence[int]) -> None:
+    assert collection.check(full=True).problems == ()
+    for number in numbers:
+        assert recalled(collection, f"text {number}", 1) == [f"text {number}"]
+
+
+def test_an_index_beyond_the_exact_limit_is_clustered_and_saved(tmp_path: Path) -> None:
+    with collection_at(tmp_path) as collection:
+        fill(collection, range(EXACT_MAX))
+        assert settled(collection) == IndexState(IndexKind.EXACT, EXACT_MAX, 32, False, None)
+        fill(collection, [EXACT_MAX])
+        position = collection.stats().positions[0]
+        expected = IndexState(
+            IndexKind.QUANTIZED, EXACT_MAX + 1, plan(EXACT_MAX + 1).lists, clustering=False, saved_at=position
+        )
+        assert settled(collection) == expected
+        assert_all_found(collection, range(EXACT_MAX + 1))
+    with collection_at(tmp_path) as collection:
+        assert collection._shards[0]._derived.state() == expected
+        assert_all_found(collection, range(EXACT_MAX + 1))
+
+
+def test_it_is_clustered_again_when_it_has_grown_and_exact_again_when_it_has_shrunk(tmp_path: Path) -> None:
+    with collection_at(tmp_path) as collection:
+        fill(collection, range(60))
+        lists = settled(collection).lists
+        fill(collection, range(60, 150))
+        assert settled(collection).lists == lists
+        fill(collection, range(150, 400))
+        assert settled(collection).lists == plan(400).lists > lists
+        assert_all_found(collection, range(400))
+        collection.delete([str(i) for i in range(391)])
+        assert settled(collection).kind is IndexKind.EXACT
+        assert_all_found(collection, range(391, 400))
+
+
+def test_it_is_clustered_again_when_all_it_holds_is_other_than_it_was(tmp_path: Path) -> None:
+    with collection_at(tmp_path) as collection:
+        fill(collection, range(60))
+        settled(collection)
+        first = collection._shards[0]._derived.index.clustered_at
+        for turn in range(5):
+            collection.upsert([embedded(str(i), f"turn {turn} {i}") for i in range(60)])
+            settled(collection)
+        assert collection._shards[0]._derived.index.clustered_at > first
+        assert collection.check(full=True).ok
+
+
+def test_what_changes_while_it_is_built_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CHANGES_AT_ONCE", 7)
+    with collection_at(tmp_path) as collection:
+
+        def change() -> None:
+            state = collection._shards[0]._derived.state()
+            assert state.clustering and state.kind is IndexKind.EXACT
+            fill(collection, range(60, 90))
+            collection.delete([str(i) for i in range(10)])
+            collection.upsert([embedded("20", "another text")])
+
+        meanwhile(monkeypatch, change)
+        fill(collection, range(60))
+        assert settled(collection).kind is IndexKind.QUANTIZED
+        assert_all_found(collection, [*range(10, 20), *range(21, 90)])
+        assert recalled(collection, "another text", 1) == ["another text"]
+        assert "text 5" not in recalled(collection, "text 5", 100)
+
+
+def test_the_log_is_kept_for_an_index_that_is_being_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CHANGES_KEPT", 1)
+    with collection_at(tmp_path) as collection:
+
+        def save() -> None:
+            fill(collection, range(60, 90))
+            collection.save()
+
+        meanwhile(monkeypatch, save)
+        fill(collection, range(60))
+        assert settled(collection).kind is IndexKind.QUANTIZED
+        assert_all_found(collection, range(90))
+
+
+def test_building_starts_over_when_the_log_does_not_reach_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with collection_at(tmp_path) as collection:
+
+        def trim() -> None:
+            fill(collection, range(60, 90))
+            records = collection._shards[0]._records
+            with records.environment.writing() as txn:
+                records.trim_changes(txn, records.position(txn) - 1)
+
+        meanwhile(monkeypatch, trim)
+        monkeypatch.setattr(maintenance, "_RETRY_S", 0.0)
+        fill(collection, range(60))
+        assert settled(collection).kind is IndexKind.EXACT
+        assert "the log does not reach back" in caplog.text
+        fill(collection, [90])
+        assert settled(collection).kind is IndexKind.QUANTIZED
+        assert_all_found(collection, range(91))
+
+
+def test_a_failure_is_logged_and_tried_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("out of luck")
+
+    meanwhile(monkeypatch, fail)
+    with collection_at(tmp_path) as collection:
+        fill(collection, range(60))
+        assert settled(collection).kind is IndexKind.EXACT
+        assert "out of luck" in caplog.text
+        fill(collection, [60])
+        assert settled(collection).kind is IndexKind.EXACT, "it was tried again at once"
+        collection._shards[0]._maintenance._not_before = 0.0
+        fill(collection, [61])
+        assert settled(collection).kind is IndexKind.QUANTIZED
+        assert_all_found(collection, range(62))
+
+
+def test_closing_stops_the_work_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as endless:
+        endless.setattr(clustering, "_ITERATIONS", 1 << 40)
+        with collection_at(tmp_path) as collection:
+            fill(collection, range(60))
+            while not collection._shards[0]._derived.state().clustering:
+                time.sleep(0.001)
+            start = time.monotonic()
+        assert time.monotonic() - start < 2
+        assert collection._shards[0]._derived.index.kind is IndexKind.EXACT
+    with collection_at(tmp_path) as collection:
+        assert settled(collection).kind is IndexKind.QUANTIZED
+        assert_all_found(collection, range(60))
+
+
+def test_without_a_saved_index_a_start_makes_do_with_few_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All vectors are read, but nobody waits for the best lists; they are made while calls go on."""
+    with collection_at(tmp_path) as collection:
+        fill(collection, range(400))
+        settled(collection)
+    (tmp_path / SNAPSHOT).unlink()
+    monkeypatch.setattr(clustering, "_QUICK_LISTS_MAX", 4)
+    with monkeypatch.context() as asleep:
+        asleep.setattr(Maintenance, "wake", lambda _: None)
+        with collection_at(tmp_path) as collection:
+            assert collection._shards[0]._derived.state().lists == 4
+            assert_all_found(collection, range(400))
+            collection.close(save=False)
+    with collection_at(tmp_path) as collection:
+        assert settled(collection).lists == plan(400).lists
+        assert_all_found(collection, range(400))
+
+
+def test_a_damaged_vector_is_left_out_and_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with collection_at(tmp_path) as collection:
+        fill(collection, range(30))
+    damage_value(tmp_path / RECORDS, "vectors", seq_key(7))
+    caplog.set_level(logging.ERROR)
+    with collection_at(tmp_path) as collection:
+        fill(collection, range(30, 60))
+        state = settled(collection)
+        assert (state.kind, state.count) == (IndexKind.QUANTIZED, 59)
+        assert "vectors" in caplog.text
+        assert collection.stats().quarantined == 1
+        assert recalled(collection, "text 6", 1) != ["text 6"]
