@@ -1,18 +1,22 @@
 """A collection: what callers of the store hold. Today it is one shard; its methods are those of the collection."""
 
 import builtins
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
+from .copying import FrozenShard
+from .progress import Progress, Tally
 from .shard import Shard
 from .types import (
     CheckReport,
     CollectionInfo,
     CollectionStats,
+    CompactReport,
     Count,
     DeleteReceipt,
     Document,
@@ -134,6 +138,25 @@ class Collection:
     def check(self, full: bool) -> CheckReport:
         """Verify that records, log, index and key-values agree; `full` also reads every value."""
         return self._shard.check(full)
+
+    @contextmanager
+    def frozen(self) -> Iterator[Mapping[str, FrozenShard]]:
+        """Hold every shard's state as it is now, by the name of its directory, while reads and writes go on."""
+        with self._shard.frozen() as frozen:
+            yield {_shard_name(0): frozen}
+
+    def compact(self, progress: Progress | None = None) -> CompactReport:
+        """Give free pages of the files back to the file system, where more than a tenth of a file is free.
+
+        Reads go on. Changes of a shard wait while one of its files is copied, which needs as much space on the disk.
+
+        Raises:
+            ResourceExhausted: there is no space for the copy; nothing was changed.
+            Unavailable: the collection was closed or dropped meanwhile.
+        """
+        before = self._shard.file_bytes()
+        self._shard.compact(Tally(progress, self._shard.bytes_to_compact()))
+        return CompactReport(before, self._shard.file_bytes())
 
     def save(self) -> None:
         """Save the index aside, so that the next start need not read every vector.

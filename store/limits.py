@@ -47,6 +47,13 @@ KEY_VALUES_BYTES_MAX = 1 << 40
 READERS_MAX = 1_024
 """Read transactions open at once in one environment."""
 
+COPY_PIECE_BYTES = 1 << 20
+"""Bytes of a copy between two looks at whether it is still wanted."""
+COPY_SYNC_BYTES = 64 << 20
+"""Bytes of a copy after which they are written to the disk."""
+COMPACT_SHARE = 10
+"""A file is compacted when more than one byte in so many is free: copying all of it for less is not worth it."""
+
 SNAPSHOT_CHANGES_MIN = 5_000
 """Changes after which the index is saved, when they are also a quarter of it, so that saving stays a fixed share."""
 CHANGES_KEPT = 100_000

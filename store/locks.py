@@ -1,8 +1,8 @@
-"""A lock for many readers or one writer."""
+"""Locks for many readers or one writer."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Condition
 
 
 class ReadWriteLock:
@@ -12,7 +12,7 @@ class ReadWriteLock:
     """
 
     def __init__(self) -> None:
-        self._changed = Condition()
+        self._changed = threading.Condition()
         self._readers = 0
         self._writers_waiting = 0
         self._writing = False
@@ -48,3 +48,23 @@ class ReadWriteLock:
             with self._changed:
                 self._writing = False
                 self._changed.notify_all()
+
+
+class NestingReadWriteLock(ReadWriteLock):
+    """The same for readers that read again while they read: a waiting writer does not keep them out of the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own = threading.local()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        if getattr(self._own, "reads", False):
+            yield
+            return
+        with super().reading():
+            self._own.reads = True
+            try:
+                yield
+            finally:
+                self._own.reads = False
