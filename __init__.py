@@ -7,7 +7,6 @@
 Nothing heavy is imported before it is needed: `connect` needs neither torch nor faiss nor lmdb.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +44,8 @@ from .store.types import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .client import Client
     from .cluster.embedded import Embedded
 
@@ -114,7 +115,7 @@ def connect(address: str, *, timeout_s: float = 120.0) -> "Client":
 
 
 def restore(
-    backup: str | Path, path: str | Path, *, progress: Callable[[int, int], None] | None = None
+    backup: str | Path, path: str | Path, *, progress: "Callable[[int, int], None] | None" = None
 ) -> BackupReport:
     """Make the new data directory `path` of what `memory.backup` made, and return what it holds.
 

@@ -6,7 +6,7 @@ and stopped between two pieces: LMDB ends when nobody reads any more.
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +30,15 @@ class FrozenEnvironment:
         self.txn = txn
         self.counts = environment.counts(txn)
 
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the copy: a data file of this state without free pages."""
+    def pieces(self) -> Generator[bytes]:
+        """Yield the copy: a data file of this state without free pages. Close it before the state is let go."""
         readable, writable = os.pipe()
-        failures: list[lmdb.Error] = []
+        failures: list[BaseException] = []
 
         def copy() -> None:
             try:
                 self._environment.lmdb.copyfd(writable, compact=True, txn=self.txn)
-            except lmdb.Error as error:
+            except BaseException as error:
                 failures.append(error)
             finally:
                 os.close(writable)

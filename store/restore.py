@@ -1,6 +1,6 @@
 """Restoring a backup to a new data directory, once every byte of it is found to be what was written."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path, PurePosixPath
 
 import xxhash
@@ -31,7 +31,7 @@ def restore(backup: str | Path, data: str | Path, progress: Progress | None = No
         UnsupportedFormat: the backup was made in another format version.
         ResourceExhausted: the disk of `data` has too little space.
     """
-    backup, data = Path(backup).absolute(), Path(data).absolute()
+    backup, data = Path(backup).absolute(), Path(data).absolute().resolve()
     _check_target(data)
     manifest = read_manifest(backup)
     tally = Tally(progress, 2 * manifest.bytes)
@@ -82,7 +82,7 @@ def _verify(backup: Path, manifest: Manifest, tally: Tally) -> None:
         _compare(backup, file, checksum.hexdigest(), size)
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
+def _pieces(path: Path) -> Generator[bytes]:
     with disk_errors(f"reading {path}"):
         try:
             with open(path, "rb", buffering=0) as opened:

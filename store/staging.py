@@ -30,6 +30,8 @@ def staged(target: Path, names: Set[str]) -> Iterator[Path]:
     with disk_errors(f"making {target}"), _own(temporary, names):
         try:
             yield temporary
+            # A rename takes the place of an empty directory; of anything that came meanwhile it says less than this.
+            check_free(target)
             points.reached(points.BEFORE_RENAME, target)
             os.rename(temporary, target)
         except BaseException:

@@ -1,7 +1,8 @@
 """Large new files, written a piece at a time."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
 
 import xxhash
@@ -11,7 +12,7 @@ from .durable import disk_errors, sync_directory
 from .limits import COPY_SYNC_BYTES
 
 
-def write_pieces(path: Path, pieces: Iterator[bytes], written: Callable[[int], None]) -> str:
+def write_pieces(path: Path, pieces: Generator[bytes], written: Callable[[int], None]) -> str:
     """Write a new file durably; return the XXH3_128 of its bytes. `written` is told of the size of each piece.
 
     Raises:
@@ -19,7 +20,8 @@ def write_pieces(path: Path, pieces: Iterator[bytes], written: Callable[[int], N
     """
     checksum = xxhash.xxh3_128()
     unsynced = 0
-    with disk_errors(f"writing {path}"), open(path, "wb", buffering=0) as file:
+    # Closed here, also when writing fails: an exception would keep it open as long as somebody looks at it.
+    with closing(pieces), disk_errors(f"writing {path}"), open(path, "wb", buffering=0) as file:
         for piece in pieces:
             points.reached(points.COPYING, path)
             _write_all(file.fileno(), piece)
