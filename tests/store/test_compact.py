@@ -111,6 +111,34 @@ def test_readers_and_writers_go_on_around_it(tmp_path: Path) -> None:
         assert collection.check(full=True).problems == ()
 
 
+def test_a_write_that_comes_while_a_file_is_copied_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memory3.store.copying.COPY_PIECE_BYTES", 4096)
+    with collection_at(tmp_path) as collection:
+        churn(collection)
+        (changed,) = collection.get(["key 1"])
+        assert changed is not None
+
+        def write() -> None:
+            collection.upsert([embedded("late", "late")])
+            collection.delete(["key 3"])
+            collection.put_key_values("model", [(changed.memories[0], b"%20000d" % 7)])
+
+        writing = threading.Thread(target=write)
+
+        def slowly(done: int, total: int) -> None:
+            if done and not writing.ident:
+                writing.start()
+            # Reads do not wait, whatever is being copied.
+            assert collection.get(["key 1"]) == [changed]
+            time.sleep(0.001)
+
+        collection.compact(slowly)
+        writing.join(10)
+        assert [found is not None for found in collection.get(["late", "key 3"])] == [True, False]
+        assert collection.fetch_key_values("model", changed.memories) == [b"%20000d" % 7]
+        assert collection.check(full=True).problems == ()
+
+
 def test_it_waits_for_a_read_under_way_and_no_longer(tmp_path: Path) -> None:
     with collection_at(tmp_path) as collection:
         churn(collection)

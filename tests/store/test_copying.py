@@ -1,10 +1,12 @@
+import threading
 from pathlib import Path
 
 import lmdb
 import pytest
 from memory3.store.copying import frozen
 from memory3.store.environment import Environment
-from memory3.store.errors import Corrupted
+from memory3.store.errors import Cancelled, Corrupted
+from memory3.store.writing import write_pieces
 
 from .builders import put_raw
 
@@ -47,6 +49,20 @@ def test_a_copy_given_up_ends_lmdb_s_work(tmp_path: Path) -> None:
             next(pieces)
             pieces.close()
     assert environment.oldest_reader() == 0
+    environment.close()
+
+
+def test_a_copy_that_cannot_be_written_has_ended_before_its_state_is_let_go(tmp_path: Path) -> None:
+    """LMDB would read on in a transaction that is no more; the exception, while it is handled, kept the copy open."""
+    environment = filled(tmp_path / "from", 1000)
+
+    def refuse(size: int) -> None:
+        raise Cancelled("enough")
+
+    with frozen(environment) as state:
+        with pytest.raises(Cancelled) as refused:
+            write_pieces(tmp_path / "copy", state.pieces(), refuse)
+        assert refused.traceback and "memory3-copy" not in {thread.name for thread in threading.enumerate()}
     environment.close()
 
 
