@@ -219,11 +219,11 @@ class Embedded:
     def compact(self, *, collection: str = DEFAULT_COLLECTION, progress: Progress | None = None) -> CompactReport:
         """Give free space in the collection's files back to the file system.
 
-        Reads go on; writes wait while a file is copied, and the disk needs space for that copy. `progress` is told of
+        Reads and writes go on, and wait for a moment at the end; the disk needs space for a copy. `progress` is told of
         bytes; what it raises stops the work, and changes nothing.
 
         Raises:
-            ResourceExhausted: there is too little space for a copy; nothing was changed.
+            ResourceExhausted: there is too little space for a copy, or too much was written meanwhile; nothing is lost.
         """
         self.opened(collection)
         return self._directory.compact(collection, progress)

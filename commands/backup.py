@@ -61,7 +61,7 @@ def restore(
 def compact(
     data: Data = None, server: ServerAddress = None, collection: CollectionName = None, json: Json = False
 ) -> None:
-    """Give free space in a collection's files back to the file system; its writes wait meanwhile, its reads go on."""
+    """Give free space in a collection's files back to the file system, while it is read and written."""
     target = Target.of(data, server, collection)
     with connected(target) as memory, counted_bytes("copying") as progress:
         report = memory.compact(collection=target.collection, progress=progress)

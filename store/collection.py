@@ -148,10 +148,10 @@ class Collection:
     def compact(self, progress: Progress | None = None) -> CompactReport:
         """Give free pages of the files back to the file system, where more than a tenth of a file is free.
 
-        Reads go on. Changes of a shard wait while one of its files is copied, which needs as much space on the disk.
+        Reads and writes go on, and wait for a moment at the end. The copies need space on the disk.
 
         Raises:
-            ResourceExhausted: there is no space for the copy; nothing was changed.
+            ResourceExhausted: there is no space for a copy, or too much was written meanwhile; nothing is lost.
             Unavailable: the collection was closed or dropped meanwhile.
         """
         before = self._shard.file_bytes()

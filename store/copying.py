@@ -6,16 +6,17 @@ and stopped between two pieces: LMDB ends when nobody reads any more.
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import lmdb
 
 from .environment import Environment, Transaction
 from .errors import Corrupted
-from .limits import COPY_PIECE_BYTES
+from .limits import COPY_PIECE_BYTES, TOUCHED_BATCH
 
 
 class FrozenEnvironment:
@@ -72,6 +73,42 @@ class FrozenEnvironment:
                 found = {name: txn.stat(handle)["entries"] for name, handle in handles.items()}
         if found != self.counts:
             raise Corrupted(f"{path} was not written as it was read: it has {found}, expected {self.counts}")
+
+
+class GrowingCopy:
+    """A copy of an environment that is brought up to date. It is durable only once it is closed."""
+
+    def __init__(self, path: Path, environment: Environment) -> None:
+        self._environment = environment
+        self._tables = environment.by_name()
+        with environment.errors():
+            self._lmdb = lmdb.open(
+                str(path),
+                subdir=False,
+                lock=False,
+                sync=False,
+                readahead=False,
+                map_size=environment.map_bytes,
+                max_dbs=len(self._tables),
+            )
+            self._handles = {name: self._lmdb.open_db(name.encode(), create=False) for name in self._tables}
+
+    def take(self, keys: Collection[tuple[str, bytes]]) -> None:
+        """Make the values under these (table, key) what they are now in the environment."""
+        rest = iter(keys)
+        while batch := list(islice(rest, TOUCHED_BATCH)):
+            with self._environment.reading() as txn, self._lmdb.begin(write=True) as changing:
+                for name, key in batch:
+                    sealed = self._tables[name].sealed(txn, key)
+                    if sealed is None:
+                        changing.delete(key, db=self._handles[name])
+                    else:
+                        changing.put(key, sealed, db=self._handles[name])
+
+    def close(self) -> None:
+        with self._environment.errors():
+            self._lmdb.sync(True)
+            self._lmdb.close()
 
 
 @contextmanager

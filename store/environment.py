@@ -12,7 +12,7 @@ import lmdb
 from . import points
 from .durable import FULL, disk_errors, make_directory, remove_file, sync_directory, write_file
 from .errors import Corrupted, Memory3Error, ResourceExhausted, Unavailable
-from .limits import READERS_MAX
+from .limits import READERS_MAX, TOUCHED_MAX
 from .locks import NestingReadWriteLock
 from .seal import Bytes, Damaged, seal, unseal
 
@@ -29,14 +29,34 @@ _MAP_FULL = (lmdb.MapFullError, lmdb.TxnFullError)
 _BROKEN = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 
 
+class Touched:
+    """The values that changes have touched, as (table, key); `missed` when there were too many to remember."""
+
+    def __init__(self) -> None:
+        self.keys: set[tuple[str, bytes]] = set()
+        self.missed = False
+
+    def add(self, table: str, key: bytes) -> None:
+        if len(self.keys) < TOUCHED_MAX:
+            self.keys.add((table, key))
+        else:
+            self.missed = True
+
+
 class Table(Generic[T]):
     """One LMDB database: values of type T, encoded, sealed on the way in and verified on the way out."""
 
     def __init__(
-        self, environment: lmdb.Environment, name: str, encode: Callable[[T], bytes], decode: Callable[[Bytes], T]
+        self,
+        environment: lmdb.Environment,
+        name: str,
+        encode: Callable[[T], bytes],
+        decode: Callable[[Bytes], T],
+        touch: Callable[[str, bytes], None],
     ) -> None:
         self.name = name
         self.open(environment)
+        self._touch = touch
         self._encode = encode
         self._decode = decode
 
@@ -59,10 +79,16 @@ class Table(Generic[T]):
 
     def put(self, txn: WriteTransaction, key: bytes, value: T, append: bool = False) -> None:
         """Store a value. `append` is quicker and only right when `key` is greater than all that stand."""
+        self._touch(self.name, key)
         txn.put(key, seal(self.name, key, self._encode(value)), db=self._handle, append=append)
 
     def delete(self, txn: WriteTransaction, key: bytes) -> bool:
+        self._touch(self.name, key)
         return txn.delete(key, db=self._handle)
+
+    def sealed(self, txn: Transaction, key: bytes) -> Bytes | None:
+        """Return the bytes stored under `key` as they are, for a copy of them."""
+        return txn.get(key, None, self._handle)
 
     def keys(self, txn: Transaction, start: bytes = b"") -> Iterator[bytes]:
         """Yield the keys from `start` on, in order."""
@@ -113,10 +139,11 @@ class Environment:
 
     def __init__(self, path: Path, map_bytes: int, durable: bool) -> None:
         self.path = path
-        self._map_bytes = map_bytes
+        self.map_bytes = map_bytes
         self._durable = durable
         self._tables: list[Table[Any]] = []
         self._in_use = NestingReadWriteLock()
+        self._touched: Touched | None = None
         self._open()
 
     @classmethod
@@ -130,7 +157,7 @@ class Environment:
     def table(self, name: str, encode: Callable[[T], bytes], decode: Callable[[Bytes], T]) -> Table[T]:
         """Open a table, made if need be; not within a transaction, because it takes one itself."""
         with self.errors():
-            table = Table(self.lmdb, name, encode, decode)
+            table = Table(self.lmdb, name, encode, decode, self._touch)
         self._tables.append(table)
         return table
 
@@ -157,13 +184,13 @@ class Environment:
 
     def bytes_used(self, txn: Transaction) -> int:
         """Return the bytes of all pages in use, which is the size of a compact copy; the file may hold free ones."""
-        # Each table once, however many views there are of it; LMDB's own table of tables, and the two meta pages.
-        tables = {table.name: table for table in self._tables}
-        return sum(table.bytes_used(txn) for table in tables.values()) + _bytes_of(txn.stat()) + _METAS * _page(txn)
+        tables = sum(table.bytes_used(txn) for table in self.by_name().values())
+        # And LMDB's own table of tables, and the two meta pages.
+        return tables + _bytes_of(txn.stat()) + _METAS * _page(txn)
 
     def counts(self, txn: Transaction) -> dict[str, int]:
         """Return how many values each table holds."""
-        return {table.name: table.count(txn) for table in self._tables}
+        return {name: table.count(txn) for name, table in self.by_name().items()}
 
     def free_bytes(self, txn: Transaction) -> int:
         """Return the bytes of the data file that hold nothing."""
@@ -181,6 +208,23 @@ class Environment:
             # A line for each reader: process, thread, transaction, which is "-" for one that has ended.
             lines = [line.split() for line in self.lmdb.readers().splitlines()[1:]]
         return max((last - int(fields[2]) for fields in lines if len(fields) == 3 and fields[2].isdigit()), default=0)
+
+    def watch(self) -> Touched:
+        """Begin anew to gather which values are written and removed, and return what was gathered so far.
+
+        Every change is seen by the reads that start after this, or is gathered from now on: one under way is waited
+        for.
+        """
+        with self._in_use.reading(), self.errors(), self.lmdb.begin(write=True):
+            gathered, self._touched = self._touched or Touched(), Touched()
+        return gathered
+
+    def unwatch(self) -> None:
+        self._touched = None
+
+    def by_name(self) -> dict[str, Table[Any]]:
+        """Return the tables, each once, however many views there are of it."""
+        return {table.name: table for table in self._tables}
 
     def replace_data(self, copy: Path) -> None:
         """Put a durable copy in the place of the data file, and go on with it.
@@ -203,11 +247,16 @@ class Environment:
     def close(self) -> None:
         self.lmdb.close()
 
+    def _touch(self, table: str, key: bytes) -> None:
+        # Within a write transaction, of which there is one at a time.
+        if self._touched is not None:
+            self._touched.add(table, key)
+
     def _open(self) -> None:
         with self.errors():
             self.lmdb = lmdb.open(
                 str(self.path),
-                map_size=self._map_bytes,
+                map_size=self.map_bytes,
                 max_dbs=_TABLES_MAX,
                 max_readers=READERS_MAX,
                 max_spare_txns=_SPARE_TRANSACTIONS,

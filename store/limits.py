@@ -51,6 +51,12 @@ COPY_PIECE_BYTES = 1 << 20
 """Bytes of a copy between two looks at whether it is still wanted."""
 COPY_SYNC_BYTES = 64 << 20
 """Bytes of a copy after which they are written to the disk."""
+TOUCHED_MAX = 1 << 20
+"""Values changed while a file is copied that are remembered, to be changed in the copy too."""
+TOUCHED_LAST_MAX = 100
+"""Of these, how many may be left for the end, when changes wait."""
+TOUCHED_BATCH = 64
+"""Values changed in the copy in one transaction."""
 COMPACT_SHARE = 10
 """A file is compacted when more than one byte in so many is free: copying all of it for less is not worth it."""
 

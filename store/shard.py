@@ -299,7 +299,7 @@ class Shard:
             return sum(map(bytes_to_compact, self._environments()))
 
     def compact(self, tally: Tally) -> None:
-        """Give the free pages of the files back to the file system; changes wait while a file is copied, reads go on.
+        """Give the free pages of the files back to the file system, while reads and writes go on.
 
         Raises:
             ResourceExhausted: there is no space for a copy beside the file; nothing was changed.
@@ -307,8 +307,7 @@ class Shard:
         """
         with self._using():
             for environment in self._environments():
-                with self._writer:
-                    compact(environment, self._leaving.is_set, tally)
+                compact(environment, self._writer, self._leaving.is_set, tally)
 
     def save(self) -> None:
         """Save the index aside, so that the next start need not read every vector.

@@ -111,31 +111,67 @@ def test_readers_and_writers_go_on_around_it(tmp_path: Path) -> None:
         assert collection.check(full=True).problems == ()
 
 
-def test_a_write_that_comes_while_a_file_is_copied_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memory3.store.copying.COPY_PIECE_BYTES", 4096)
+@pytest.mark.parametrize("last", [0, 100])
+def test_what_is_written_while_a_file_is_copied_does_not_wait_and_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    monkeypatch.setattr("memory3.store.compact.TOUCHED_LAST_MAX", last)
+    monkeypatch.setattr("memory3.store.copying.COPY_PIECE_BYTES", 65536)
+    monkeypatch.setattr("memory3.store.copying.TOUCHED_BATCH", 3)
     with collection_at(tmp_path) as collection:
         churn(collection)
         (changed,) = collection.get(["key 1"])
         assert changed is not None
+        written = []
 
         def write() -> None:
-            collection.upsert([embedded("late", "late")])
-            collection.delete(["key 3"])
-            collection.put_key_values("model", [(changed.memories[0], b"%20000d" % 7)])
+            number = len(written)
+            collection.upsert([embedded(f"late {number}", f"late {number}")])
+            collection.upsert([embedded("often", f"version {number}")])
+            collection.delete([f"key {2 * number + 3}"])
+            collection.put_key_values("model", [(changed.memories[0], b"%20000d" % number)])
+            collection.put_key_values("another", [(changed.memories[0], b"%d" % number)])
+            written.append(number)
 
-        writing = threading.Thread(target=write)
+        def meanwhile(done: int, total: int) -> None:
+            if done and len(written) < 9:
+                thread = threading.Thread(target=write)
+                thread.start()
+                thread.join(20)
+                assert not thread.is_alive(), "a write waits for the copy"
 
-        def slowly(done: int, total: int) -> None:
-            if done and not writing.ident:
-                writing.start()
-            # Reads do not wait, whatever is being copied.
-            assert collection.get(["key 1"]) == [changed]
-            time.sleep(0.001)
+        collection.compact(meanwhile)
+        assert len(written) > 3
+        assert list(tmp_path.rglob("*.tmp")) == []
+        stats = collection.stats()
+        assert sum(sizes(tmp_path)) <= 1.3 * (stats.records_bytes + stats.key_values_bytes)
+    with collection_at(tmp_path) as collection:
+        gone = [f"key {2 * number + 3}" for number in written]
+        assert None not in collection.get([f"late {number}" for number in written])
+        assert collection.get(gone) == [None] * len(gone)
+        (often,) = collection.get(["often"])
+        assert often is not None and often.text == f"version {written[-1]}"
+        assert collection.fetch_key_values("model", changed.memories) == [b"%20000d" % written[-1]]
+        assert collection.fetch_key_values("another", changed.memories) == [b"%d" % written[-1]]
+        assert collection.check(full=True).problems == ()
 
-        collection.compact(slowly)
-        writing.join(10)
-        assert [found is not None for found in collection.get(["late", "key 3"])] == [True, False]
-        assert collection.fetch_key_values("model", changed.memories) == [b"%20000d" % 7]
+
+def test_too_many_changes_meanwhile_give_it_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memory3.store.environment.TOUCHED_MAX", 3)
+    with collection_at(tmp_path) as collection:
+        churn(collection)
+        before = sizes(tmp_path)
+        written = []
+
+        def meanwhile(done: int, total: int) -> None:
+            if done and not written:
+                written.extend(collection.upsert([embedded("late", "late")]))
+
+        with pytest.raises(ResourceExhausted, match="when less is written"):
+            collection.compact(meanwhile)
+        assert sizes(tmp_path)[0] >= before[0] and list(tmp_path.rglob("*.tmp")) == []
+        assert collection.get(["late"])[0] is not None
+        assert collection.compact().bytes_after < sum(before)
         assert collection.check(full=True).problems == ()
 
 
