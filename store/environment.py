@@ -233,7 +233,8 @@ class Environment:
         A crash leaves the old file or the copy.
         """
         data = self.path / DATA_FILE
-        with self._in_use.writing(), disk_errors(f"replacing {data}"):
+        # Held open, the old file is freed after the swap and not in it: that takes long when it is large.
+        with disk_errors(f"replacing {data}"), open(data, "rb"), self._in_use.writing():
             self.lmdb.close()
             try:
                 points.reached(points.BEFORE_RENAME, data)
