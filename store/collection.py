@@ -148,7 +148,8 @@ class Collection:
     def compact(self, progress: Progress | None = None) -> CompactReport:
         """Give free pages of the files back to the file system, where more than a tenth of a file is free.
 
-        Reads and writes go on, and wait for a moment at the end. The copies need space on the disk.
+        Reads and writes go on, and wait for a moment at the end. The copies need space on the disk. Not while it is
+        frozen: `DataDirectory.compact` waits for that.
 
         Raises:
             ResourceExhausted: there is no space for a copy, or too much was written meanwhile; nothing is lost.
