@@ -167,8 +167,12 @@ class Environment:
 
         What is read is memory of the map: copy it before the transaction ends.
         """
-        with self._in_use.reading(), self.errors(), self.lmdb.begin(buffers=True) as txn:
-            yield txn
+        self._in_use.enter()
+        try:
+            with self.errors(), self.lmdb.begin(buffers=True) as txn:
+                yield txn
+        finally:
+            self._in_use.leave()
 
     @contextmanager
     def writing(self) -> Iterator[WriteTransaction]:

@@ -19,17 +19,24 @@ class ReadWriteLock:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
+
+    def enter(self) -> None:
+        """Begin to read, for those whom a context manager would cost too much; `leave` must follow."""
         with self._changed:
             while self._writing or self._writers_waiting:
                 self._changed.wait()
             self._readers += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._readers -= 1
-                if not self._readers:
-                    self._changed.notify_all()
+
+    def leave(self) -> None:
+        with self._changed:
+            self._readers -= 1
+            if not self._readers:
+                self._changed.notify_all()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -57,14 +64,13 @@ class NestingReadWriteLock(ReadWriteLock):
         super().__init__()
         self._own = threading.local()
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        if getattr(self._own, "reads", False):
-            yield
-            return
-        with super().reading():
-            self._own.reads = True
-            try:
-                yield
-            finally:
-                self._own.reads = False
+    def enter(self) -> None:
+        depth = getattr(self._own, "depth", 0)
+        if not depth:
+            super().enter()
+        self._own.depth = depth + 1
+
+    def leave(self) -> None:
+        self._own.depth -= 1
+        if not self._own.depth:
+            super().leave()

@@ -3,6 +3,8 @@
 import json
 import random
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from memory3.store import limits
+from memory3.store import limits, points
 from memory3.store.backup import back_up
 from memory3.store.collection import Collection
 from memory3.store.copying import FrozenEnvironment, frozen
@@ -341,3 +343,66 @@ def test_the_manifest_is_as_documented(tmp_path: Path) -> None:
         f"{shard}/kv/data.mdb",
     ]
     assert sorted(manifest["files"][0]) == ["bytes", "checksum", "path"]
+
+
+KILLED = """
+import os, sys
+from memory3.store import points
+from memory3.store.backup import back_up
+from memory3.store.directory import DataDirectory
+from memory3.store.restore import restore
+
+data, place, target, kind = sys.argv[1:]
+
+def reached(point, path):
+    if [point, path.name] == place.split(":"):
+        os.kill(os.getpid(), 9)
+
+if kind == "restore":
+    points.reached = reached
+    restore(data, target)
+else:
+    with DataDirectory.open(data) as directory:
+        points.reached = reached
+        back_up(directory, target)
+"""
+PLACES = {
+    f"{points.COPYING}:data.mdb": False,
+    f"{points.BEFORE_RENAME}:backup.json": False,
+    f"{points.RENAMED}:backup.json": False,
+    f"{points.BEFORE_RENAME}:target": False,
+    f"{points.RENAMED}:target": True,
+}
+
+
+@pytest.mark.parametrize(("place", "stands"), PLACES.items(), ids=PLACES.keys())
+def test_a_killed_backup_stands_whole_or_not_at_all(tmp_path: Path, place: str, stands: bool) -> None:
+    with opened(tmp_path / "data") as (_, collection):
+        fill(collection, 50)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "data"), place, str(tmp_path / "target"), "backup"]
+    assert subprocess.run(command, timeout=60).returncode == -9
+    assert (tmp_path / "target").exists() is stands
+    if stands:
+        shutil.rmtree(tmp_path / "target")
+    with opened(tmp_path / "data") as (directory, _):
+        report = back_up(directory, tmp_path / "target")
+    assert verify(tmp_path / "target") == report
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["data", "target"]
+
+
+@pytest.mark.parametrize(
+    ("place", "stands"), [(name, stands) for name, stands in PLACES.items() if "backup.json" not in name]
+)
+def test_a_killed_restore_stands_whole_or_not_at_all(tmp_path: Path, place: str, stands: bool) -> None:
+    with opened(tmp_path / "data") as (directory, collection):
+        fill(collection, 50)
+        back_up(directory, tmp_path / "backup")
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "backup"), place, str(tmp_path / "target"), "restore"]
+    assert subprocess.run(command, timeout=60).returncode == -9
+    assert (tmp_path / "target").exists() is stands
+    if not stands:
+        restore(tmp_path / "backup", tmp_path / "target")
+    with collection_at(tmp_path / "target") as restored:
+        assert restored.count().documents == 50
+        assert restored.check(full=True).problems == ()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["backup", "data", "target"]
