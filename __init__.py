@@ -29,10 +29,13 @@ from .store.errors import (
     UnsupportedFormat,
 )
 from .store.types import (
+    BackupReport,
     Change,
     CheckReport,
+    CollectionBackup,
     CollectionInfo,
     CollectionStats,
+    CompactReport,
     Count,
     DeleteReceipt,
     Document,
@@ -43,6 +46,8 @@ from .store.types import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .client import Client
     from .cluster.embedded import Embedded
 
@@ -51,12 +56,15 @@ __all__ = [
     "AlreadyExists",
     "Answer",
     "AnswerStream",
+    "BackupReport",
     "Cancelled",
     "Change",
     "ChangeStream",
     "CheckReport",
+    "CollectionBackup",
     "CollectionInfo",
     "CollectionStats",
+    "CompactReport",
     "Corrupted",
     "Count",
     "DeadlineExceeded",
@@ -81,6 +89,7 @@ __all__ = [
     "UpsertResult",
     "connect",
     "open",
+    "restore",
 ]
 
 
@@ -107,3 +116,21 @@ def connect(address: str, *, timeout_s: float = 120.0) -> "Client":
     from .client import Client
 
     return Client(address, timeout_s=timeout_s)
+
+
+def restore(
+    backup: str | Path, path: str | Path, *, progress: "Callable[[int, int], None] | None" = None
+) -> BackupReport:
+    """Make the new data directory `path` of what `memory.backup` made, and return what it holds.
+
+    Every file is compared with its checksum before anything is written. `progress` is told of bytes, each of which
+    counts when it is compared and when it is written. Needs the extra `memory3[server]`.
+
+    Raises:
+        Corrupted: a file of the backup is damaged or missing; it is named.
+        FailedPrecondition: there is no backup, or there is something at `path`.
+        ResourceExhausted: the disk has too little space.
+    """
+    from .store.restore import restore
+
+    return restore(backup, path, progress)

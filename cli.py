@@ -15,6 +15,7 @@ import typer
 
 from .commands.add import add
 from .commands.ask import ask, search
+from .commands.backup import backup, compact, restore
 from .commands.demo import demo
 from .commands.documents import delete, get, list_documents
 from .commands.evaluate import evaluate
@@ -39,6 +40,9 @@ app.command()(delete)
 app.command("list")(list_documents)
 app.command()(stats)
 app.command()(check)
+app.command()(backup)
+app.command()(restore)
+app.command()(compact)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(demo)

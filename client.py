@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -25,11 +26,13 @@ from .changes import Batch, ChangeStream
 from .protos.memory3.v1 import generation_service_pb2 as generation_pb
 from .protos.memory3.v1 import memory_service_pb2 as pb
 from .protos.memory3.v1 import types_pb2
-from .store.errors import InvalidArgument
+from .store.errors import InvalidArgument, Unavailable
 from .store.types import (
+    BackupReport,
     CheckReport,
     CollectionInfo,
     CollectionStats,
+    CompactReport,
     Count,
     DeleteReceipt,
     Document,
@@ -43,6 +46,8 @@ from .wire.key_values import KeyValuesItem, PutKeyValues, batches, decode_fetche
 from .wire.transport import Responses, Transport
 
 TIMEOUT_S = 120.0
+LONG_TIMEOUT_S = 7 * 24 * 3600.0
+"""For backups and compactions, which take as long as the disk takes and tell how far they are."""
 MESSAGE_BYTES_MAX = 64 << 20
 UPSERT_BATCH_DOCUMENTS = 64
 UPSERT_BATCH_BYTES = 64 << 10
@@ -336,6 +341,36 @@ class Client:
         request = _message(pb.CheckRequest, collection=collection, full=full)
         return convert.report_from_wire(self._transport.call("Check", request).report)
 
+    def backup(self, path: str | Path, *, progress: Progress | None = None) -> BackupReport:
+        """Copy the whole data directory to the new directory `path`, while it is read and written.
+
+        `path` is absolute, and on the server's machine. What was acknowledged before is in it; each shard is copied as
+        it was at one moment. `timeout_s` does not apply: it takes as long as the disk takes.
+        `progress` is told of bytes; what it raises stops the backup, which leaves nothing behind. See `restore`.
+
+        Raises:
+            FailedPrecondition: there is something at `path`.
+            InvalidArgument: `path` is within the data directory, or not absolute.
+            NotFound: the directory that `path` is to be in is not there.
+            ResourceExhausted: its disk has too little space.
+        """
+        request = _message(pb.BackupRequest, path=str(path))
+        stream = self._transport.stream("Backup", request, LONG_TIMEOUT_S)
+        return convert.backup_from_wire(_report(stream, progress))
+
+    def compact(self, *, collection: str = DEFAULT_COLLECTION, progress: Progress | None = None) -> CompactReport:
+        """Give free space in the collection's files back to the file system.
+
+        Reads and writes go on, and wait for a moment at the end; the disk needs space for a copy. `progress` is told of
+        bytes; what it raises stops the work, and changes nothing. `timeout_s` does not apply.
+
+        Raises:
+            ResourceExhausted: there is too little space for a copy, or too much was written meanwhile; nothing is lost.
+        """
+        request = _message(pb.CompactRequest, collection=collection)
+        stream = self._transport.stream("Compact", request, LONG_TIMEOUT_S)
+        return convert.compact_from_wire(_report(stream, progress))
+
     def create_collection(self, name: str, *, shards: int | None = None) -> CollectionInfo:
         """Make a collection for the server's embedder; one that exists with the same settings is returned.
 
@@ -417,6 +452,19 @@ class _Batches(Iterator[Batch]):
     def __next__(self) -> Batch:
         response: pb.WatchResponse = next(self._responses)
         return [convert.change_from_wire(change) for change in response.changes], tuple(response.positions)
+
+
+def _report(responses: Responses, progress: Progress | None) -> Any:
+    """The report that a long call ends with, after its progress; the call is stopped when `progress` raises."""
+    try:
+        for response in responses:
+            if response.HasField("report"):
+                return response.report
+            if progress is not None:
+                progress(response.progress.done_bytes, response.progress.total_bytes)
+    finally:
+        responses.close()
+    raise Unavailable("the server ended a long call without its report; look whether it was done, and try again")
 
 
 def _message(kind: type[Request], **fields: Any) -> Request:

@@ -5,6 +5,7 @@ A handler validates, calls and converts; everything that is the same for all of 
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,9 @@ from .activity import Activity
 
 _log = logging.getLogger(__name__)
 
+UNCOUNTED = frozenset({"Backup", "Compact"})
+"""Methods that may run for hours and want no model: background work need not keep out of their way."""
+
 Handler = Callable[[Any, grpc.ServicerContext], Any]
 
 
@@ -28,7 +32,12 @@ def bind(
 ) -> None:
     """Serve each method of `service` by the servicer's method of the same name; `activity` counts its calls."""
     handlers = {
-        method.name: _bound(method, getattr(servicer, method.name), message_bytes_max, activity)
+        method.name: _bound(
+            method,
+            getattr(servicer, method.name),
+            message_bytes_max,
+            nullcontext() if method.name in UNCOUNTED else activity,
+        )
         for method in methods_of(service)
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
@@ -49,7 +58,7 @@ def check_alive(context: grpc.ServicerContext) -> None:
 
 
 def _bound(
-    method: Method, handler: Handler, message_bytes_max: int, activity: Activity
+    method: Method, handler: Handler, message_bytes_max: int, activity: AbstractContextManager[object]
 ) -> "grpc.RpcMethodHandler[Any, Any]":
     factories: dict[tuple[bool, bool], Callable[..., grpc.RpcMethodHandler[Any, Any]]] = {
         (False, False): grpc.unary_unary_rpc_method_handler,
@@ -85,7 +94,7 @@ def _decoded(method: Method, message: bytes) -> Any:
         ) from error
 
 
-def _guarded_call(handler: Handler, message_bytes_max: int, activity: Activity) -> Handler:
+def _guarded_call(handler: Handler, message_bytes_max: int, activity: AbstractContextManager[object]) -> Handler:
     def call(request: Any, context: grpc.ServicerContext) -> Any:
         try:
             with activity:
@@ -99,7 +108,7 @@ def _guarded_call(handler: Handler, message_bytes_max: int, activity: Activity) 
     return call
 
 
-def _guarded_stream(handler: Handler, activity: Activity) -> Handler:
+def _guarded_stream(handler: Handler, activity: AbstractContextManager[object]) -> Handler:
     def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         try:
             with activity:

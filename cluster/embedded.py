@@ -25,13 +25,16 @@ from ..calls import (
 )
 from ..changes import ChangeStream
 from ..model.source import GenerationOptions
+from ..store.backup import back_up
 from ..store.collection import Collection
 from ..store.directory import DataDirectory
 from ..store.errors import FailedPrecondition, FingerprintMismatch, InvalidArgument, NotFound
 from ..store.types import (
+    BackupReport,
     CheckReport,
     CollectionInfo,
     CollectionStats,
+    CompactReport,
     Count,
     DeleteReceipt,
     Document,
@@ -282,6 +285,32 @@ class Embedded:
     def check(self, *, full: bool = False, collection: str = DEFAULT_COLLECTION) -> CheckReport:
         """Verify the collection's invariants; `full` also reads every stored value."""
         return self.opened(collection).check(full)
+
+    def backup(self, path: str | Path, *, progress: Progress | None = None) -> BackupReport:
+        """Copy the whole data directory to the new directory `path`, while it is read and written.
+
+        What was acknowledged before is in it; each shard is copied as it was at one moment.
+        `progress` is told of bytes; what it raises stops the backup, which leaves nothing behind. See `restore`.
+
+        Raises:
+            FailedPrecondition: there is something at `path`.
+            InvalidArgument: `path` is within the data directory.
+            NotFound: the directory that `path` is to be in is not there.
+            ResourceExhausted: its disk has too little space.
+        """
+        return back_up(self._directory, path, progress)
+
+    def compact(self, *, collection: str = DEFAULT_COLLECTION, progress: Progress | None = None) -> CompactReport:
+        """Give free space in the collection's files back to the file system.
+
+        Reads and writes go on, and wait for a moment at the end; the disk needs space for a copy. `progress` is told of
+        bytes; what it raises stops the work, and changes nothing.
+
+        Raises:
+            ResourceExhausted: there is too little space for a copy, or too much was written meanwhile; nothing is lost.
+        """
+        self.opened(collection)
+        return self._directory.compact(collection, progress)
 
     def create_collection(self, name: str, *, shards: int | None = None) -> CollectionInfo:
         """Make a collection for this process's embedder; one that exists with the same settings is returned.

@@ -13,6 +13,7 @@ from ..wire.key_values import KeyValuesItem, batches, decode_put, encode_fetched
 from .binding import check_alive
 from .embedded import Embedded
 from .gate import Gate
+from .long_call import LongCall
 from .watching import watch
 
 LIST_LIMIT_DEFAULT = 100
@@ -143,6 +144,24 @@ class MemoryServicer:
     def Check(self, request: pb.CheckRequest, context: grpc.ServicerContext) -> pb.CheckResponse:
         report = self._memory.check(full=request.full, collection=_collection(request.collection))
         return pb.CheckResponse(report=convert.report_to_wire(report))
+
+    def Backup(self, request: pb.BackupRequest, context: grpc.ServicerContext) -> Iterator[pb.BackupResponse]:
+        if not request.path.startswith("/"):
+            raise InvalidArgument(
+                f"the backup's path {request.path!r} is not absolute; it is on the machine of the server, so name it "
+                "from the root on"
+            )
+        call = LongCall(lambda progress: self._memory.backup(request.path, progress=progress), context)
+        for done, total in call:
+            yield pb.BackupResponse(progress=convert.progress_to_wire(done, total))
+        yield pb.BackupResponse(report=convert.backup_to_wire(call.result))
+
+    def Compact(self, request: pb.CompactRequest, context: grpc.ServicerContext) -> Iterator[pb.CompactResponse]:
+        collection = _collection(request.collection)
+        call = LongCall(lambda progress: self._memory.compact(collection=collection, progress=progress), context)
+        for done, total in call:
+            yield pb.CompactResponse(progress=convert.progress_to_wire(done, total))
+        yield pb.CompactResponse(report=convert.compact_to_wire(call.result))
 
     def CreateCollection(
         self, request: pb.CreateCollectionRequest, context: grpc.ServicerContext

@@ -29,8 +29,9 @@ def stats(
         "memories": found.count.memories,
         **warm,
         "position": ", ".join(map(str, found.positions)),
-        "records": bytes_of(found.records_bytes),
-        "key-values": bytes_of(found.key_values_bytes),
+        "records": _space(found.records_bytes, found.records_free_bytes),
+        "key-values": _space(found.key_values_bytes, found.key_values_free_bytes),
+        "oldest read": f"{found.oldest_reader} commits behind",
         "index in memory": bytes_of(found.index_bytes),
         "damaged values": found.quarantined,
     }
@@ -62,6 +63,10 @@ def check(
         )
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _space(used: int, free: int) -> str:
+    return f"{bytes_of(used)} in use, {bytes_of(free)} free in the file"
 
 
 def _fields(stats: CollectionStats) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
@@ -40,6 +41,16 @@ def counted(description: str) -> Iterator[ProgressCall]:
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def counted_bytes(description: str) -> Iterator[ProgressCall]:
+    """A bar for work that tells how many of how many bytes are done; shown on a terminal only."""
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
+        task = bar.add_task(description, total=None)
+        # A total of 0: it waits for other work, and does not know yet.
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
 
 @contextmanager

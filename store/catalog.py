@@ -45,7 +45,7 @@ def write_catalog(path: Path, catalog: Catalog) -> None:
             for info, directory in catalog.collections.values()
         ],
     }
-    write_file(path, json.dumps({**fields, "checksum": _checksum(fields)}, indent=1).encode())
+    write_file(path, json.dumps({**fields, "checksum": checksum_of(fields)}, indent=1).encode())
 
 
 def read_catalog(path: Path) -> Catalog:
@@ -58,7 +58,7 @@ def read_catalog(path: Path) -> Catalog:
     try:
         fields: dict[str, Any] = json.loads(path.read_bytes())
         check_format(fields, str(path))
-        found, expected = fields.pop("checksum"), _checksum(fields)
+        found, expected = fields.pop("checksum"), checksum_of(fields)
         if found != expected:
             raise Corrupted(f"{path} is damaged: its checksum is {expected}, stored is {found}")
         return Catalog(fields["next_directory"], dict(_entry(entry) for entry in fields["collections"]))
@@ -71,5 +71,6 @@ def _entry(entry: dict[str, Any]) -> tuple[str, tuple[CollectionInfo, int]]:
     return info.name, (info, entry["directory"])
 
 
-def _checksum(fields: dict[str, Any]) -> str:
+def checksum_of(fields: dict[str, Any]) -> str:
+    """Return the XXH3_64 of a JSON object, in hex, whatever the order and spaces of its text."""
     return xxhash.xxh3_64_hexdigest(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode())

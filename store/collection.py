@@ -4,7 +4,7 @@ import builtins
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from heapq import merge
 from itertools import groupby, islice
@@ -17,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from . import limits
+from .copying import FrozenShard
 from .errors import InvalidArgument, Memory3Error
 from .filters import Filter
 from .merging import merged_counts, merged_receipts, merged_reports, merged_stats
 from .page_token import encode_page_token
 from .placement import shard_of_key
+from .progress import Progress, Tally
 from .requests import Request, digest_of_delete, digest_of_filter, digest_of_upsert
 from .seqs import shard_of_seq
 from .shard import Shard
@@ -30,6 +32,7 @@ from .types import (
     CheckReport,
     CollectionInfo,
     CollectionStats,
+    CompactReport,
     Count,
     DeleteReceipt,
     Document,
@@ -281,6 +284,30 @@ class Collection:
     def check(self, full: bool) -> CheckReport:
         """Verify that records, log, index and key-values agree; `full` also reads every value."""
         return merged_reports([shard.check(full) for shard in self._shards])
+
+    @contextmanager
+    def frozen(self) -> Iterator[Mapping[str, FrozenShard]]:
+        """Hold every shard's state as it is now, by the name of its directory, while reads and writes go on."""
+        with ExitStack() as frozen:
+            yield {
+                _shard_name(number): frozen.enter_context(shard.frozen()) for number, shard in enumerate(self._shards)
+            }
+
+    def compact(self, progress: Progress | None = None) -> CompactReport:
+        """Give free pages of the files back to the file system, where more than a tenth of a file is free.
+
+        Reads and writes go on, and wait for a moment at the end. The copies need space on the disk. Not while it is
+        frozen: `DataDirectory.compact` waits for that.
+
+        Raises:
+            ResourceExhausted: there is no space for a copy, or too much was written meanwhile; nothing is lost.
+            Unavailable: the collection was closed or dropped meanwhile.
+        """
+        before = sum(shard.file_bytes() for shard in self._shards)
+        tally = Tally(progress, sum(shard.bytes_to_compact() for shard in self._shards))
+        for shard in self._shards:
+            shard.compact(tally)
+        return CompactReport(before, sum(shard.file_bytes() for shard in self._shards))
 
     def save(self) -> None:
         """Save the index aside, so that the next start need not read every vector.

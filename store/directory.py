@@ -14,20 +14,30 @@ from . import limits
 from .catalog import Catalog, read_catalog, write_catalog
 from .collection import Collection
 from .durable import TEMPORARY, disk_errors, make_directory, write_file
+from .environment import DATA_FILE
 from .errors import AlreadyExists, Corrupted, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from .format import FORMAT, check_format
 from .lock_file import DirectoryLock
-from .types import CollectionInfo
+from .progress import Progress, one_at_a_time
+from .types import CollectionInfo, CompactReport
 from .validation import check_collection, check_collection_name
 
 _MAGIC = "memory3 data directory"
 _FORMAT = "format.json"
-_CATALOG = "catalog.json"
+CATALOG = "catalog.json"
 _COLLECTIONS = "collections"
 _LOCK = "lock"
 _SHARDS = f"{_COLLECTIONS}/[0-9]*/shard-*"
 _UNFINISHED = tuple(
-    name + TEMPORARY for name in (_FORMAT, _CATALOG, "server.json", f"{_SHARDS}/index.snapshot", f"{_SHARDS}/*/space")
+    name + TEMPORARY
+    for name in (
+        _FORMAT,
+        CATALOG,
+        "server.json",
+        f"{_SHARDS}/index.snapshot",
+        f"{_SHARDS}/*/space",
+        f"{_SHARDS}/*/{DATA_FILE}",
+    )
 )
 """What a crash while a file is written may leave, as patterns; any other file of that ending is somebody's own."""
 _NUMBER = re.compile("[0-9]{8,}")
@@ -43,6 +53,8 @@ class DataDirectory:
         self._open: dict[str, Collection] = {}
         self._mutex = threading.RLock()
         self._closed = False
+        self.maintenance = threading.Lock()
+        """Held by a backup or a compaction: each reads and writes as much as the disk gives."""
 
     @classmethod
     def open(cls, path: str | Path) -> "DataDirectory":
@@ -117,6 +129,30 @@ class DataDirectory:
             self._open[name] = collection
             return collection
 
+    def catalog(self) -> Catalog:
+        """Return the catalog as it is now."""
+        with self._using():
+            return self._catalog
+
+    def opened(self) -> tuple[Catalog, dict[str, Collection]]:
+        """Return the catalog as it is now with every collection that it names, opened.
+
+        Raises:
+            Corrupted: one of them is damaged.
+        """
+        with self._using():
+            return self._catalog, {name: self.collection(name) for name in self._catalog.collections}
+
+    def compact(self, name: str, progress: Progress | None = None) -> CompactReport:
+        """Compact a collection, one at a time in a directory and none while a backup runs; who comes second waits.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
+        collection = self.collection(name)
+        with one_at_a_time(self.maintenance, progress):
+            return collection.compact(progress)
+
     def drop_collection(self, name: str) -> None:
         """Forget a collection with everything in it; calls under way on it end first, later ones are Unavailable.
 
@@ -174,10 +210,10 @@ class DataDirectory:
             )
 
     def _directory(self, number: int) -> Path:
-        return self.path / _COLLECTIONS / f"{number:08}"
+        return self.path / place_of(number)
 
     def _write(self, catalog: Catalog) -> None:
-        write_catalog(self.path / _CATALOG, catalog)
+        write_catalog(self.path / CATALOG, catalog)
         self._catalog = catalog
 
     def _sweep(self) -> None:
@@ -189,6 +225,16 @@ class DataDirectory:
             for found in (self.path / _COLLECTIONS).iterdir():
                 if found not in named and _NUMBER.fullmatch(found.name):
                     shutil.rmtree(found, ignore_errors=True)
+
+
+def place_of(number: int) -> str:
+    """Return where a collection's directory is within a data directory."""
+    return f"{_COLLECTIONS}/{number:08}"
+
+
+def write_format(path: Path) -> None:
+    """Say durably that the directory `path` is a data directory of this format version."""
+    write_file(path / _FORMAT, json.dumps({"magic": _MAGIC, "format": FORMAT}).encode())
 
 
 def _check_ours(path: Path) -> None:
@@ -212,13 +258,13 @@ def _check_ours(path: Path) -> None:
 def _catalog(path: Path) -> Catalog:
     """Read the catalog of a locked directory, after its format; a new directory gets both."""
     if not (path / _FORMAT).exists():
-        write_file(path / _FORMAT, json.dumps({"magic": _MAGIC, "format": FORMAT}).encode())
+        write_format(path)
     # Once more under the lock: until then another release may have had the directory.
     _check_format(path / _FORMAT)
     # The catalog is written before the first collection: without both, this directory has never been used.
-    if not (path / _CATALOG).exists() and not (path / _COLLECTIONS).exists():
-        write_catalog(path / _CATALOG, Catalog(1, {}))
-    return read_catalog(path / _CATALOG)
+    if not (path / CATALOG).exists() and not (path / _COLLECTIONS).exists():
+        write_catalog(path / CATALOG, Catalog(1, {}))
+    return read_catalog(path / CATALOG)
 
 
 def _check_format(path: Path) -> None:

@@ -1,7 +1,8 @@
 """LMDB environments and their tables of sealed values; LMDB's errors become ours here and nowhere else."""
 
 import errno
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -9,9 +10,10 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import lmdb
 
 from . import points
-from .durable import FULL, make_directory, remove_file, sync_directory, write_file
+from .durable import FULL, disk_errors, make_directory, remove_file, sync_directory, write_file
 from .errors import Corrupted, Memory3Error, ResourceExhausted, Unavailable
-from .limits import READERS_MAX
+from .limits import READERS_MAX, TOUCHED_MAX
+from .locks import NestingReadWriteLock
 from .seal import Bytes, Damaged, seal, unseal
 
 T = TypeVar("T")
@@ -21,21 +23,46 @@ WriteTransaction: TypeAlias = "lmdb.Transaction[bytes]"
 DATA_FILE = "data.mdb"
 _TABLES_MAX = 16
 _SPARE_TRANSACTIONS = 32
+_METAS = 2
 _PROBE_BYTES = 1 << 20
 _MAP_FULL = (lmdb.MapFullError, lmdb.TxnFullError)
 _BROKEN = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
+
+
+class Touched:
+    """The values that changes have touched, as (table, key); `missed` when there were too many to remember."""
+
+    def __init__(self) -> None:
+        self.keys: set[tuple[str, bytes]] = set()
+        self.missed = False
+
+    def add(self, table: str, key: bytes) -> None:
+        if len(self.keys) < TOUCHED_MAX:
+            self.keys.add((table, key))
+        else:
+            self.missed = True
 
 
 class Table(Generic[T]):
     """One LMDB database: values of type T, encoded, sealed on the way in and verified on the way out."""
 
     def __init__(
-        self, environment: lmdb.Environment, name: str, encode: Callable[[T], bytes], decode: Callable[[Bytes], T]
+        self,
+        environment: lmdb.Environment,
+        name: str,
+        encode: Callable[[T], bytes],
+        decode: Callable[[Bytes], T],
+        touch: Callable[[str, bytes], None],
     ) -> None:
         self.name = name
-        self._handle = environment.open_db(name.encode())
+        self.open(environment)
+        self._touch = touch
         self._encode = encode
         self._decode = decode
+
+    def open(self, environment: lmdb.Environment) -> None:
+        """Take the handle of this table, made if need be; anew after the environment was opened anew."""
+        self._handle = environment.open_db(self.name.encode())
 
     def get(self, txn: Transaction, key: bytes) -> T | None:
         """Return the value under `key`, None when there is none.
@@ -52,10 +79,16 @@ class Table(Generic[T]):
 
     def put(self, txn: WriteTransaction, key: bytes, value: T, append: bool = False) -> None:
         """Store a value. `append` is quicker and only right when `key` is greater than all that stand."""
+        self._touch(self.name, key)
         txn.put(key, seal(self.name, key, self._encode(value)), db=self._handle, append=append)
 
     def delete(self, txn: WriteTransaction, key: bytes) -> bool:
+        self._touch(self.name, key)
         return txn.delete(key, db=self._handle)
+
+    def sealed(self, txn: Transaction, key: bytes) -> Bytes | None:
+        """Return the bytes stored under `key` as they are, for a copy of them."""
+        return txn.get(key, None, self._handle)
 
     def keys(self, txn: Transaction, start: bytes = b"") -> Iterator[bytes]:
         """Yield the keys from `start` on, in order."""
@@ -86,8 +119,7 @@ class Table(Generic[T]):
 
     def bytes_used(self, txn: Transaction) -> int:
         """Return the bytes of the pages that hold this table."""
-        stat = txn.stat(self._handle)
-        return int(stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]))
+        return _bytes_of(txn.stat(self._handle))
 
     def _open(self, key: bytes, sealed: Bytes) -> T:
         payload = unseal(self.name, key, sealed)
@@ -107,19 +139,12 @@ class Environment:
 
     def __init__(self, path: Path, map_bytes: int, durable: bool) -> None:
         self.path = path
-        self._tables: dict[str, Table[Any]] = {}
-        with self._errors():
-            self.lmdb = lmdb.open(
-                str(path),
-                map_size=map_bytes,
-                max_dbs=_TABLES_MAX,
-                max_readers=READERS_MAX,
-                max_spare_txns=_SPARE_TRANSACTIONS,
-                metasync=durable,
-                readahead=False,
-            )
-            # Readers of a process that was killed would keep its pages from ever being used again.
-            self.lmdb.reader_check()
+        self.map_bytes = map_bytes
+        self._durable = durable
+        self._tables: list[Table[Any]] = []
+        self._in_use = NestingReadWriteLock()
+        self._touched: Touched | None = None
+        self._open()
 
     @classmethod
     def create(cls, path: Path, map_bytes: int, durable: bool) -> "Environment":
@@ -131,9 +156,9 @@ class Environment:
 
     def table(self, name: str, encode: Callable[[T], bytes], decode: Callable[[Bytes], T]) -> Table[T]:
         """Open a table, made if need be; not within a transaction, because it takes one itself."""
-        with self._errors():
-            table = Table(self.lmdb, name, encode, decode)
-        self._tables[name] = table
+        with self.errors():
+            table = Table(self.lmdb, name, encode, decode, self._touch)
+        self._tables.append(table)
         return table
 
     @contextmanager
@@ -142,8 +167,12 @@ class Environment:
 
         What is read is memory of the map: copy it before the transaction ends.
         """
-        with self._errors(), self.lmdb.begin(buffers=True) as txn:
-            yield txn
+        self._in_use.enter()
+        try:
+            with self.errors(), self.lmdb.begin(buffers=True) as txn:
+                yield txn
+        finally:
+            self._in_use.leave()
 
     @contextmanager
     def writing(self) -> Iterator[WriteTransaction]:
@@ -152,7 +181,7 @@ class Environment:
         Raises:
             ResourceExhausted: the disk or the map is full; nothing was changed.
         """
-        with self._errors(), self.lmdb.begin(write=True) as txn:
+        with self._in_use.reading(), self.errors(), self.lmdb.begin(write=True) as txn:
             yield txn
             points.reached(points.BEFORE_COMMIT, self.path)
         points.reached(points.COMMITTED, self.path)
@@ -160,22 +189,110 @@ class Environment:
     @contextmanager
     def part(self, txn: WriteTransaction) -> Iterator[WriteTransaction]:
         """Change a part of a transaction: when an exception leaves the block only that part is undone."""
-        with self._errors(), self.lmdb.begin(write=True, parent=txn) as part:
+        with self.errors(), self.lmdb.begin(write=True, parent=txn) as part:
             yield part
 
     def bytes_used(self, txn: Transaction) -> int:
-        """Return the bytes of all pages that hold data; the file may hold free ones besides."""
-        return sum(table.bytes_used(txn) for table in self._tables.values())
+        """Return the bytes of all pages in use, which is the size of a compact copy; the file may hold free ones."""
+        tables = sum(table.bytes_used(txn) for table in self.by_name().values())
+        # And LMDB's own table of tables, and the two meta pages.
+        return tables + _bytes_of(txn.stat()) + _METAS * _page(txn)
+
+    def counts(self, txn: Transaction) -> dict[str, int]:
+        """Return how many values each table holds."""
+        return {name: table.count(txn) for name, table in self.by_name().items()}
+
+    def free_bytes(self, txn: Transaction) -> int:
+        """Return the bytes of the data file that hold nothing."""
+        return max(0, self.file_bytes() - self.bytes_used(txn))
+
+    def file_bytes(self) -> int:
+        """Return the size of the data file."""
+        with disk_errors(f"looking at {self.path / DATA_FILE}"):
+            return (self.path / DATA_FILE).stat().st_size
+
+    def oldest_reader(self) -> int:
+        """Return how many transactions the oldest read under way lags behind the last one; 0 without any."""
+        with self.errors():
+            last = self.lmdb.info()["last_txnid"]
+            # A line for each reader: process, thread, transaction, which is "-" for one that has ended.
+            lines = [line.split() for line in self.lmdb.readers().splitlines()[1:]]
+        return max((last - int(fields[2]) for fields in lines if len(fields) == 3 and fields[2].isdigit()), default=0)
+
+    def watch(self) -> Touched:
+        """Begin anew to gather which values are written and removed, and return what was gathered so far.
+
+        Every change is seen by the reads that start after this, or is gathered from now on: one under way is waited
+        for.
+        """
+        with self._in_use.reading(), self.errors(), self.lmdb.begin(write=True):
+            gathered, self._touched = self._touched or Touched(), Touched()
+        return gathered
+
+    def unwatch(self) -> None:
+        self._touched = None
+
+    def by_name(self) -> dict[str, Table[Any]]:
+        """Return the tables, each once, however many views there are of it."""
+        return {table.name: table for table in self._tables}
+
+    def replace_data(self, copy: Path) -> None:
+        """Put a durable copy in the place of the data file, and go on with it.
+
+        Transactions under way are waited for, new ones wait; nobody may have changed anything since the copy was made.
+        A crash leaves the old file or the copy.
+        """
+        data = self.path / DATA_FILE
+        # Held open, the old file is freed after the swap and not in it: that takes long when it is large.
+        with disk_errors(f"replacing {data}"), open(data, "rb"), self._in_use.writing():
+            self.lmdb.close()
+            try:
+                points.reached(points.BEFORE_RENAME, data)
+                os.replace(copy, data)
+                sync_directory(self.path)
+                points.reached(points.RENAMED, data)
+            finally:
+                # Whichever of the two stands there now.
+                self._open()
 
     def close(self) -> None:
         self.lmdb.close()
 
+    def _touch(self, table: str, key: bytes) -> None:
+        # Within a write transaction, of which there is one at a time.
+        if self._touched is not None:
+            self._touched.add(table, key)
+
+    def _open(self) -> None:
+        with self.errors():
+            self.lmdb = lmdb.open(
+                str(self.path),
+                map_size=self.map_bytes,
+                max_dbs=_TABLES_MAX,
+                max_readers=READERS_MAX,
+                max_spare_txns=_SPARE_TRANSACTIONS,
+                metasync=self._durable,
+                readahead=False,
+            )
+            # Readers of a process that was killed would keep its pages from ever being used again.
+            self.lmdb.reader_check()
+            for table in self._tables:
+                table.open(self.lmdb)
+
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
         try:
             yield
         except lmdb.Error as error:
             raise _translated(error, self.path) from error
+
+
+def _bytes_of(stat: Mapping[str, Any]) -> int:
+    return int(stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]))
+
+
+def _page(txn: Transaction) -> int:
+    return int(txn.stat()["psize"])
 
 
 @contextmanager

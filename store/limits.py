@@ -87,6 +87,18 @@ REMOVED_AT_ONCE = 10_000
 """Changes that the index takes, and vectors that it loses, while searches wait."""
 COPIED_AT_ONCE = 1 << 20
 """Bytes of the index that are copied to be saved while writes wait."""
+COPY_PIECE_BYTES = 1 << 20
+"""Bytes of a copy between two looks at whether it is still wanted."""
+COPY_SYNC_BYTES = 64 << 20
+"""Bytes of a copy after which they are written to the disk."""
+TOUCHED_MAX = 1 << 20
+"""Values changed while a file is copied that are remembered, to be changed in the copy too."""
+TOUCHED_LAST_MAX = 100
+"""Of these, how many may be left for the end, when changes wait."""
+TOUCHED_BATCH = 64
+"""Values changed in the copy in one transaction."""
+COMPACT_SHARE = 10
+"""A file is compacted when more than one byte in so many is free: copying all of it for less is not worth it."""
 
 SNAPSHOT_CHANGES_MIN = 5_000
 """Changes after which the index is saved, when they are also a quarter of it, so that saving stays a fixed share."""

@@ -1,8 +1,8 @@
-"""A lock for many readers or one writer."""
+"""Locks for many readers or one writer."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Condition
 
 
 class ReadWriteLock:
@@ -13,7 +13,7 @@ class ReadWriteLock:
     """
 
     def __init__(self) -> None:
-        self._changed = Condition()
+        self._changed = threading.Condition()
         self._readers = 0
         self._readers_waiting = 0
         self._readers_invited = 0
@@ -23,13 +23,21 @@ class ReadWriteLock:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        with self._changed:
-            self._begin_reading()
+        self.enter()
         try:
             yield
         finally:
-            with self._changed:
-                self._readers -= 1
+            self.leave()
+
+    def enter(self) -> None:
+        """Begin to read, for those whom a context manager would cost too much; `leave` must follow."""
+        with self._changed:
+            self._begin_reading()
+
+    def leave(self) -> None:
+        with self._changed:
+            self._readers -= 1
+            if not self._readers:
                 self._changed.notify_all()
 
     @contextmanager
@@ -65,3 +73,22 @@ class ReadWriteLock:
                 # The writer that ended has counted this reader; the next one waits until all of them have come.
                 self._readers_invited -= 1
                 self._changed.notify_all()
+
+
+class NestingReadWriteLock(ReadWriteLock):
+    """The same for readers that read again while they read: a waiting writer does not keep them out of the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own = threading.local()
+
+    def enter(self) -> None:
+        depth = getattr(self._own, "depth", 0)
+        if not depth:
+            super().enter()
+        self._own.depth = depth + 1
+
+    def leave(self) -> None:
+        self._own.depth -= 1
+        if not self._own.depth:
+            super().leave()

@@ -34,6 +34,9 @@ def merged_stats(info: CollectionInfo, stats: Sequence[CollectionStats]) -> Coll
         key_values_bytes=sum(one.key_values_bytes for one in stats),
         index_bytes=sum(one.index_bytes for one in stats),
         quarantined=sum(one.quarantined for one in stats),
+        records_free_bytes=sum(one.records_free_bytes for one in stats),
+        key_values_free_bytes=sum(one.key_values_free_bytes for one in stats),
+        oldest_reader=max(one.oldest_reader for one in stats),
     )
 
 

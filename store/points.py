@@ -14,6 +14,10 @@ WRITING_FILE: Final = "writing file"
 BEFORE_RENAME: Final = "before rename"
 RENAMED: Final = "renamed"
 """The new file stands under its name, durably."""
+COPYING: Final = "copying"
+"""Before each piece of a compact copy is written to the new file."""
+COPIED: Final = "copied"
+"""The copy is whole and durable, and still beside the file that it will replace."""
 DIRECTORY_SYNCED: Final = "directory synced"
 
 

@@ -20,10 +20,12 @@ import numpy.typing as npt
 from . import limits
 from .checks import Findings, check_derived, check_records, check_values
 from .choosing import Choices
+from .compact import bytes_to_compact, compact
+from .copying import FrozenShard, frozen
 from .derived import Derived
 from .documents import Documents
 from .durable import make_directory
-from .environment import Transaction, WriteTransaction
+from .environment import Environment, Transaction, WriteTransaction
 from .errors import Corrupted, Unavailable
 from .filters import Filter
 from .format import Identity
@@ -31,6 +33,7 @@ from .group_commit import GroupCommit
 from .key_values import KeyValues
 from .locks import ReadWriteLock
 from .maintenance import Maintenance
+from .progress import Tally
 from .recall import MemoryReader, recall
 from .records import MAGIC, Records
 from .requests import (
@@ -95,6 +98,7 @@ class Shard:
         self._commits = GroupCommit(records.environment, self._writer, self._committed)
         self._maintenance = Maintenance(self._derived, self._writer)
         self._notify: Callable[[], None] = lambda: None
+        self._leaving = threading.Event()
         self._closed = False
 
     @classmethod
@@ -333,6 +337,9 @@ class Shard:
                 key_values_bytes=key_values.environment.bytes_used(kv_txn),
                 index_bytes=self._derived.index.bytes_used,
                 quarantined=records.quarantine.count(txn) + key_values.quarantine.count(kv_txn),
+                records_free_bytes=records.environment.free_bytes(txn),
+                key_values_free_bytes=key_values.environment.free_bytes(kv_txn),
+                oldest_reader=max(records.environment.oldest_reader(), key_values.environment.oldest_reader()),
             )
 
     def check(self, full: bool) -> CheckReport:
@@ -353,6 +360,41 @@ class Shard:
                 self._key_values.expel([damage for damage in findings.damages if damage.table == values])
         return findings.report()
 
+    @contextmanager
+    def frozen(self) -> Iterator[FrozenShard]:
+        """Hold the shard's state as it is now, for a backup, while reads and writes go on."""
+        records, key_values = self._records, self._key_values
+        # Key-values first: the records then know whatever happened to them, and their log which are forgotten.
+        with self._using(), frozen(key_values.environment) as kv_state, frozen(records.environment) as state:
+            yield FrozenShard(
+                environments={_RECORDS: state, _KEY_VALUES: kv_state},
+                documents=state.counts[records.documents.name],
+                memories=state.counts[records.memories.name],
+                position=records.position(state.txn),
+                leaving=self._leaving.is_set,
+            )
+
+    def file_bytes(self) -> int:
+        """Return the size of the LMDB files."""
+        with self._using():
+            return sum(environment.file_bytes() for environment in self._environments())
+
+    def bytes_to_compact(self) -> int:
+        """Return how many bytes `compact` has to copy."""
+        with self._using():
+            return sum(map(bytes_to_compact, self._environments()))
+
+    def compact(self, tally: Tally) -> None:
+        """Give the free pages of the files back to the file system, while reads and writes go on.
+
+        Raises:
+            ResourceExhausted: there is no space for a copy beside the file; nothing was changed.
+            Unavailable: the shard was closed meanwhile; nothing was changed.
+        """
+        with self._using():
+            for environment in self._environments():
+                compact(environment, self._writer, self._leaving.is_set, tally)
+
     def save(self) -> None:
         """Save the index aside, so that the next start need not read every vector.
 
@@ -364,6 +406,7 @@ class Shard:
 
     def close(self, save: bool = True) -> None:
         """Wait for calls under way, save the index unless `save` is False, and let go of the files."""
+        self._leaving.set()
         with self._in_use.writing():
             if self._closed:
                 return
@@ -381,6 +424,9 @@ class Shard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _environments(self) -> tuple[Environment, Environment]:
+        return self._records.environment, self._key_values.environment
 
     @contextmanager
     def _using(self) -> Iterator[None]:

@@ -164,6 +164,40 @@ class CollectionStats:
     """Bytes of the vector index in memory."""
     quarantined: int
     """Values that failed their checksum and are no longer served."""
+    records_free_bytes: int
+    """Bytes of the file of records that hold nothing: used again by writes, given back by `compact`."""
+    key_values_free_bytes: int
+    oldest_reader: int
+    """How many commits the oldest read under way lags behind: pages freed since cannot be used again until it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionBackup:
+    """What a backup holds of a collection; `positions` are the seqs of each shard's last change."""
+
+    name: str
+    documents: int
+    memories: int
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """A backup at `path`, begun at `started_at`, with the number and size of its files."""
+
+    path: str
+    started_at: float
+    collections: tuple[CollectionBackup, ...]
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactReport:
+    """The size of a collection's files on disk before and after a compaction; indices are not counted."""
+
+    bytes_before: int
+    bytes_after: int
 
 
 class IndexKind(IntEnum):

@@ -67,6 +67,7 @@ def serving(data: Path, model: str) -> Iterator[tuple[subprocess.Popen[str], str
 
 def test_every_command_and_option_is_explained() -> None:
     wanted = {"serve", "add", "search", "ask", "get", "delete", "list", "stats", "check", "demo", "train", "eval"}
+    wanted |= {"backup", "restore", "compact"}
     assert wanted <= COMMANDS.commands.keys()
     for name, command in COMMANDS.commands.items():
         assert command.help, name
@@ -194,6 +195,34 @@ def test_commands_find_the_server_on_their_directory(tmp_path: Path, random_mode
         assert process.wait(timeout=30) == 0
     assert not (data / "server.json").exists()
     assert run("get", "note", "--data", data).stdout.strip() == BEES
+
+
+def test_a_directory_is_backed_up_and_compacted_while_it_is_served(tmp_path: Path, random_model: str) -> None:
+    data, backup, new = tmp_path / "data", tmp_path / "backup", tmp_path / "new"
+    with serving(data, random_model) as (_, address):
+        run("add", "-", "--key", "note", "--data", data, stdin=BEES.encode())
+        report = run_json("backup", backup, "--data", data)
+        assert (report["path"], report["files"]) == (str(backup), 4)
+        assert report["collections"] == [{"name": "default", "documents": 1, "memories": 1, "positions": [1]}]
+        assert "not empty" in run("backup", backup, "--server", address, code=1).stderr
+        assert "not absolute" in run("backup", "relative", "--server", address, code=2).stderr
+        refused = run("restore", backup, "--data", data, code=1)
+        assert f"served at {address}" in refused.stderr
+        compacted = run_json("compact", "--data", data)
+        assert compacted["collection"] == "default" and compacted["bytes_after"] <= compacted["bytes_before"]
+        assert "free in the file" in run("stats", "--data", data).stdout
+    assert run_json("restore", backup, "--check") == report
+    assert not new.exists()
+    assert "restored from" in run("restore", backup, "--data", new).stdout
+    assert run("get", "note", "--data", new).stdout.strip() == BEES
+    # Without a server it works alike, and a path is taken from where one is.
+    moved = run("backup", os.path.relpath(tmp_path / "again"), "--data", new)
+    assert str(tmp_path / "again") in moved.stdout.replace("\n", "")
+    (backup / "backup.json").unlink()
+    assert "not a whole backup" in run("restore", backup, "--data", tmp_path / "none", code=1).stderr
+    damaged = tmp_path / "again" / "data" / "collections" / "00000001" / "shard-0000" / "records" / "data.mdb"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert str(damaged) in run("restore", tmp_path / "again", "--data", tmp_path / "none", code=1).stderr
 
 
 def test_a_server_killed_loses_nothing_and_is_not_waited_for(tmp_path: Path, random_model: str) -> None:

@@ -55,7 +55,7 @@ def test_the_public_names_are_exactly_those_listed() -> None:
     for name in memory3.__all__:
         assert getattr(memory3, name).__doc__
     shown = {name for name, value in vars(memory3).items() if inspect.isclass(value) and value.__module__ != "pathlib"}
-    assert shown | {"open", "connect", "GenerationEvent"} == set(memory3.__all__)
+    assert shown | {"open", "connect", "restore", "GenerationEvent"} == set(memory3.__all__)
 
 
 def test_connect_talks_to_a_server(server: Server, collection: str) -> None:

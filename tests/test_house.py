@@ -20,9 +20,10 @@ COMMANDS: Any = typer.main.get_command(app)
 NOT_IN_THE_PACKAGE = {"bench", "build", "dist", "docs", "runs", "tests"}
 DATA_FOLDERS = {"memory3.examples", "memory3.examples.harbour", "memory3.model.tiny"}
 PUBLIC = {
-    *("connect", "open"),
+    *("connect", "open", "restore"),
     *("Answer", "AnswerStream", "Finished", "GenerationEvent", "Recalled", "Text"),
-    *("CheckReport", "CollectionInfo", "CollectionStats", "Count", "DeleteReceipt", "Document", "Hit", "Page"),
+    *("BackupReport", "CheckReport", "CollectionBackup", "CollectionInfo", "CollectionStats", "CompactReport", "Count"),
+    *("DeleteReceipt", "Document", "Hit", "Page"),
     *("StoredDocument", "UpsertResult"),
     *("Aborted", "AlreadyExists", "Cancelled", "Corrupted", "DeadlineExceeded", "DirectoryInUse", "FailedPrecondition"),
     *("FingerprintMismatch", "InvalidArgument", "Memory3Error", "NotFound", "ResourceExhausted", "Unavailable"),

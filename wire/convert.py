@@ -12,10 +12,13 @@ from ..protos.memory3.v1 import generation_service_pb2 as generation_pb
 from ..protos.memory3.v1 import types_pb2 as pb
 from ..store.errors import InvalidArgument
 from ..store.types import (
+    BackupReport,
     Change,
     CheckReport,
+    CollectionBackup,
     CollectionInfo,
     CollectionStats,
+    CompactReport,
     Count,
     DeleteReceipt,
     Document,
@@ -228,6 +231,9 @@ def stats_to_wire(stats: CollectionStats) -> pb.CollectionStats:
         index_bytes=stats.index_bytes,
         quarantined=stats.quarantined,
         positions=stats.positions,
+        records_free_bytes=stats.records_free_bytes,
+        key_values_free_bytes=stats.key_values_free_bytes,
+        oldest_reader=stats.oldest_reader,
     )
 
 
@@ -241,6 +247,9 @@ def stats_from_wire(stats: pb.CollectionStats) -> CollectionStats:
         key_values_bytes=stats.key_values_bytes,
         index_bytes=stats.index_bytes,
         quarantined=stats.quarantined,
+        records_free_bytes=stats.records_free_bytes,
+        key_values_free_bytes=stats.key_values_free_bytes,
+        oldest_reader=stats.oldest_reader,
     )
 
 
@@ -252,6 +261,42 @@ def report_to_wire(report: CheckReport) -> pb.CheckReport:
 
 def report_from_wire(report: pb.CheckReport) -> CheckReport:
     return CheckReport(report.documents, report.memories, report.key_values, tuple(report.problems))
+
+
+def progress_to_wire(done: int, total: int) -> pb.Progress:
+    return pb.Progress(done_bytes=done, total_bytes=total)
+
+
+def backup_to_wire(report: BackupReport) -> pb.BackupReport:
+    collections = [
+        pb.CollectionBackup(
+            name=found.name, documents=found.documents, memories=found.memories, positions=found.positions
+        )
+        for found in report.collections
+    ]
+    return pb.BackupReport(
+        path=report.path,
+        started_at=report.started_at,
+        collections=collections,
+        files=report.files,
+        bytes=report.bytes,
+    )
+
+
+def backup_from_wire(report: pb.BackupReport) -> BackupReport:
+    collections = tuple(
+        CollectionBackup(found.name, found.documents, found.memories, tuple(found.positions))
+        for found in report.collections
+    )
+    return BackupReport(report.path, report.started_at, collections, report.files, report.bytes)
+
+
+def compact_to_wire(report: CompactReport) -> pb.CompactReport:
+    return pb.CompactReport(bytes_before=report.bytes_before, bytes_after=report.bytes_after)
+
+
+def compact_from_wire(report: pb.CompactReport) -> CompactReport:
+    return CompactReport(report.bytes_before, report.bytes_after)
 
 
 def event_to_wire(event: GenerationEvent) -> generation_pb.GenerateResponse:

@@ -1,7 +1,7 @@
 import threading
 import time
 
-from memory3.store.locks import ReadWriteLock
+from memory3.store.locks import NestingReadWriteLock, ReadWriteLock
 
 
 def test_readers_share_and_a_writer_is_alone() -> None:
@@ -78,3 +78,26 @@ def test_writers_cannot_starve_a_reader() -> None:
     for thread in [*threads, reader]:
         thread.join(5)
     assert in_time
+
+
+def test_a_reader_reads_again_while_a_writer_waits() -> None:
+    lock = NestingReadWriteLock()
+    wrote = threading.Event()
+
+    def write() -> None:
+        with lock.writing():
+            wrote.set()
+
+    with lock.reading():
+        thread = threading.Thread(target=write)
+        thread.start()
+        time.sleep(0.05)
+        with lock.reading():
+            assert not wrote.is_set()
+        # The inner one has ended, the outer one still keeps the writer out.
+        time.sleep(0.05)
+        assert not wrote.is_set()
+    assert wrote.wait(5)
+    thread.join(5)
+    with lock.writing():
+        pass

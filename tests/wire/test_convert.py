@@ -8,7 +8,17 @@ from memory3.answers import Finished, Recalled, Text
 from memory3.protos.memory3.v1 import types_pb2 as pb
 from memory3.protos.memory3.v1.generation_service_pb2 import GenerateResponse
 from memory3.store.errors import InvalidArgument
-from memory3.store.types import Document, Hit, StoredDocument
+from memory3.store.types import (
+    BackupReport,
+    CollectionBackup,
+    CollectionInfo,
+    CollectionStats,
+    CompactReport,
+    Count,
+    Document,
+    Hit,
+    StoredDocument,
+)
 from memory3.wire import convert
 
 METADATA = st.dictionaries(
@@ -48,6 +58,16 @@ def test_vectors() -> None:
         convert.vectors_from_wire([pb.Vector(float32_le=b"abc")])
     with pytest.raises(InvalidArgument, match="four bytes each"):
         convert.vectors_from_wire([pb.Vector(float32_le=b"abcd"), pb.Vector(float32_le=b"abcdefgh")])
+
+
+def test_what_is_told_of_the_disk() -> None:
+    info = CollectionInfo("c", "e", 3, 2)
+    stats = CollectionStats(info, Count(1, 2), {"m": 3}, (4, 5), 5, 6, 7, 8, 9, 10, 11)
+    assert convert.stats_from_wire(convert.stats_to_wire(stats)) == stats
+    backup = BackupReport("/b", 1.5, (CollectionBackup("c", 1, 2, (3, 4)), CollectionBackup("d", 0, 0, ())), 5, 6)
+    assert convert.backup_from_wire(convert.backup_to_wire(backup)) == backup
+    compacted = CompactReport(2, 1)
+    assert convert.compact_from_wire(convert.compact_to_wire(compacted)) == compacted
 
 
 def test_events() -> None:

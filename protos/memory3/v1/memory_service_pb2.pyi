@@ -213,6 +213,34 @@ class CheckResponse(_message.Message):
     report: _types_pb2.CheckReport
     def __init__(self, report: _Optional[_Union[_types_pb2.CheckReport, _Mapping[str, object]]] = ...) -> None: ...
 
+class BackupRequest(_message.Message):
+    __slots__ = ("path",)
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    def __init__(self, path: _Optional[str] = ...) -> None: ...
+
+class BackupResponse(_message.Message):
+    __slots__ = ("progress", "report")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    progress: _types_pb2.Progress
+    report: _types_pb2.BackupReport
+    def __init__(self, progress: _Optional[_Union[_types_pb2.Progress, _Mapping[str, object]]] = ..., report: _Optional[_Union[_types_pb2.BackupReport, _Mapping[str, object]]] = ...) -> None: ...
+
+class CompactRequest(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+
+class CompactResponse(_message.Message):
+    __slots__ = ("progress", "report")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    progress: _types_pb2.Progress
+    report: _types_pb2.CompactReport
+    def __init__(self, progress: _Optional[_Union[_types_pb2.Progress, _Mapping[str, object]]] = ..., report: _Optional[_Union[_types_pb2.CompactReport, _Mapping[str, object]]] = ...) -> None: ...
+
 class CreateCollectionRequest(_message.Message):
     __slots__ = ("collection", "shards")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
