@@ -12,6 +12,7 @@ from memory3.store import points
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
 from memory3.store.errors import Cancelled, NotFound, ResourceExhausted, Unavailable
+from memory3.store.types import UpsertResult
 
 from .builders import DIMENSION, EMBEDDER, KEY_VALUES, RECORDS, collection_at, embedded, vector_of
 from .test_environment import largest_file
@@ -122,7 +123,7 @@ def test_what_is_written_while_a_file_is_copied_does_not_wait_and_is_not_lost(
         churn(collection)
         (changed,) = collection.get(["key 1"])
         assert changed is not None
-        written = []
+        written: list[int] = []
 
         def write() -> None:
             number = len(written)
@@ -161,7 +162,7 @@ def test_too_many_changes_meanwhile_give_it_up(tmp_path: Path, monkeypatch: pyte
     with collection_at(tmp_path) as collection:
         churn(collection)
         before = sizes(tmp_path)
-        written = []
+        written: list[UpsertResult] = []
 
         def meanwhile(done: int, total: int) -> None:
             if done and not written:
