@@ -44,13 +44,17 @@ class Line:
     value: str
 
 
-def main() -> int:
-    options = _parsed(sys.argv[1:])
+def main(arguments: Sequence[str]) -> int:
+    options = _parsed(arguments)
     from memory3.bench.index_vectors import grown, queries, text_vectors
     from memory3.bench.machine import machine_line
-    from memory3.bench.real_data import data_folder
+    from memory3.bench.real_data import DataMissing
 
-    vectors = text_vectors(data_folder(options.data), options.cache, REFERENCES)
+    try:
+        vectors = text_vectors(options.data, options.cache, REFERENCES)
+    except DataMissing as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     asked = queries(vectors, QUERIES)
     tables = [f"{machine_line()}\n"]
     recalls: list[float] = []
@@ -59,7 +63,6 @@ def main() -> int:
         if size <= options.kinds_max:
             tables.append(_kinds(rows, asked))
         tables.append(_ours(rows, asked, recalls))
-        print(tables[-1], flush=True)
     if options.markdown:
         options.markdown.write_text("\n".join(tables), encoding="utf-8")
     print("\n".join(tables))
@@ -262,4 +265,4 @@ def _started(path: Path) -> list[Line]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from memory3.bench.real_data import read_countries, read_squad
+from memory3.bench.real_data import data_folder, read_countries, read_squad
 
 NOISE = 0.6
 """Length of the Gaussian noise that a perturbed copy has over its original: their cosine is about 0.86."""
@@ -27,12 +27,16 @@ class TextVectors:
     questions: Matrix
 
 
-def text_vectors(folder: Path, cache: Path, references: int) -> TextVectors:
-    """Embed all SQuAD references and, up to `references` in all, those of country profiles; or read the cache."""
+def text_vectors(folder: Path | None, cache: Path, references: int) -> TextVectors:
+    """Embed all SQuAD references and, up to `references` in all, those of country profiles; or read the cache.
+
+    Raises:
+        DataMissing: they are not in the cache, and the folder does not hold the data.
+    """
     path = cache / f"references-{references}.npz"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        found = _embedded(folder, references)
+        found = _embedded(data_folder(folder), references)
         np.savez(path, references=found.references, questions=found.questions)
     with np.load(path) as stored:
         return TextVectors(stored["references"], stored["questions"])
