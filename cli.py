@@ -21,6 +21,7 @@ from .commands.evaluate import evaluate
 from .commands.inspect import check, stats
 from .commands.serve import serve
 from .commands.train import train
+from .commands.train_codec import train_codec
 from .store.errors import InvalidArgument, Memory3Error
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ app.command("list")(list_documents)
 app.command()(stats)
 app.command()(check)
 app.command()(train)
+app.command()(train_codec)
 app.command("eval")(evaluate)
 app.command()(demo)
 
