@@ -5,8 +5,9 @@
 The documents of the exam of `memory3 eval` are stored and recalled from once, and their exact keys and values (float32)
 are written once; each form then codes these, and the same questions read the same memories decoded. So what differs
 between two rows is the form alone, and the difference in exact match is paired: its interval counts only questions that
-are answered rightly with one form and wrongly with the other. Codebooks for rq14, shared by the layers and one for each
-layer, are trained on generated texts of the training split and kept in FOLDER; what is there already is used.
+are answered rightly with one form and wrongly with the other. Rates are for a second of processor time, one thread.
+Codebooks for rq14, shared by the layers or one for each layer, are trained on generated texts of the training split and
+kept in FOLDER; what is there already is used.
 """
 
 import argparse
@@ -116,14 +117,14 @@ def measure(
 ) -> Row:
     """One form on the exact key-values (by seq: (L, 2, G, tokens, D) and the tokens), and on all questions."""
     coder, reader = form.of(model), form.model(model)
-    started = time.perf_counter()
+    started = time.process_time()
     values = {seq: coder.encode(key_values, tokens) for seq, (key_values, tokens) in exact.items()}
-    encoded = time.perf_counter()
+    encoded = time.process_time()
     device, dtype = model.checkpoint.model.device, model.checkpoint.model.dtype
     timed = list(values.values())[:TIMED]
     for start in range(0, len(timed), MEMORIES):
         coder.layers(timed[start : start + MEMORIES], device, dtype)
-    decoded = time.perf_counter() - encoded
+    decoded = time.process_time() - encoded
     lost, whole = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     for seq, (key_values, tokens) in exact.items():
         got = coder.decode(values[seq])[0][..., :tokens, :].float()
