@@ -22,6 +22,7 @@ from .commands.evaluate import evaluate
 from .commands.inspect import check, stats
 from .commands.serve import serve
 from .commands.train import train
+from .commands.train_codec import train_codec
 from .store.errors import InvalidArgument, Memory3Error
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ app.command()(backup)
 app.command()(restore)
 app.command()(compact)
 app.command()(train)
+app.command()(train_codec)
 app.command("eval")(evaluate)
 app.command()(demo)
 

@@ -7,28 +7,34 @@ from functools import cached_property
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from .codebooks import Codebooks
 from .key_values import KeyValueForm
 from .layout import MemoryLayout, fingerprint_of
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights, tokenizer and layout; `name` is for people, the fingerprint for machines."""
+    """Weights, tokenizer and layout; `name` is for people, the fingerprint for machines.
+
+    `codebooks` are there when the layout's stored form needs them.
+    """
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     layout: MemoryLayout
+    codebooks: Codebooks | None = None
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint_of(self.model, self.tokenizer, self.layout)
+        codebooks = "" if self.codebooks is None else self.codebooks.digest
+        return fingerprint_of(self.model, self.tokenizer, self.layout, codebooks)
 
     @cached_property
     def form(self) -> KeyValueForm:
         config = self.model.config
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return KeyValueForm(self.layout, config.num_key_value_heads, size)
+        return KeyValueForm(self.layout, config.num_key_value_heads, size, self.codebooks)
 
     @property
     def bos(self) -> list[int]:

@@ -1,23 +1,28 @@
 """Key-values of one memory as bytes, and the bytes of several memories as what each layer reads.
 
-A value is a little-endian uint32, the number of tokens kept (a short reference has fewer than the layout keeps),
-then the array (memory layers, 2, KV heads, kept tokens, head size) in the layout's stored dtype; entries of tokens
+A value is a little-endian uint32, the number of tokens kept (a short reference has fewer than the layout keeps), then
+one array (memory layers, 2, KV heads, kept tokens, bytes) for each plane of the codec: for floats the numbers
+themselves in the layout's stored dtype, for whole numbers these and then their scales (model/codec.py). Bytes of tokens
 that are not there are zero. So all values of a fingerprint have one size.
 
-Dimensions: `L` memory layers, `G` KV heads, `K` kept tokens, `D` head size, `S` memories.
+Dimensions: `L` memory layers, `G` KV heads, `K` kept tokens, `D` head size, `S` memories, `W` bytes of a vector.
 """
 
 import builtins
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from ..store.errors import Corrupted
+from ..store.errors import Corrupted, InvalidArgument
 from .attention import LayerMemories
-from .layout import STORED_DTYPES, MemoryLayout
+from .codebooks import Codebooks, Residual
+from .codec import Codec, Floats, Integers
+from .layout import STORED_DTYPES, TRAINED, MemoryLayout
 from .recall_weight import spread
 
 _HEADER = struct.Struct("<I")
@@ -25,45 +30,73 @@ _HEADER = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True)
 class KeyValueForm:
-    """The shape of a model's key-values."""
+    """The shape of a model's key-values, and how they are stored."""
 
     layout: MemoryLayout
     kv_heads: int
     head_size: int
+    codebooks: Codebooks | None = None
+
+    def __post_init__(self) -> None:
+        if self.layout.stored == TRAINED:
+            if self.codebooks is None:
+                raise InvalidArgument(
+                    f"key-values are to be stored as {TRAINED}, but no codebooks stand beside this model's weights; "
+                    "train them with `memory3 train-codec`"
+                )
+            self.codebooks.check(len(self.layout.layers), self.head_size)
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
         return len(self.layout.layers), 2, self.kv_heads, self.layout.kept_tokens, self.head_size
 
     @property
-    def dtype(self) -> torch.dtype:
-        return STORED_DTYPES[self.layout.stored]
+    def codec(self) -> Codec:
+        if self.layout.stored in STORED_DTYPES:
+            return Floats(self.head_size, STORED_DTYPES[self.layout.stored])
+        if self.codebooks is not None and self.layout.stored == TRAINED:
+            return Residual(self.codebooks)
+        return Integers(self.head_size, {"int8": 8, "int4": 4}[self.layout.stored])
 
     @property
     def bytes(self) -> int:
         """Bytes of one memory."""
-        size: int = torch.Size(self.shape).numel() * self.dtype.itemsize
-        return _HEADER.size + size
+        return _HEADER.size + prod(self.shape[:-1]) * sum(self.codec.widths)
 
     def encode(self, key_values: Tensor, tokens: int) -> builtins.bytes:
-        """Bytes of key-values (L, 2, G, `tokens`, D)."""
-        whole = torch.zeros(self.shape, dtype=self.dtype)
-        whole[..., :tokens, :] = key_values.to(self.dtype)
-        return _HEADER.pack(tokens) + whole.view(torch.uint8).numpy().tobytes()
+        """Bytes of key-values (L, 2, G, `tokens`, D), coded on their device.
+
+        Raises:
+            InvalidArgument: the codec cannot write them.
+        """
+        missing = self.layout.kept_tokens - tokens
+        planes = [pad(plane, (0, 0, 0, missing)).cpu().numpy().tobytes() for plane in self.codec.encode(key_values)]
+        return b"".join([_HEADER.pack(tokens), *planes])
 
     def decode(self, value: builtins.bytes) -> tuple[Tensor, int]:
-        """Key-values (L, 2, G, K, D) and how many tokens of them are real.
+        """Key-values (L, 2, G, K, D) and how many tokens of them are real; the others mean nothing.
 
         Raises:
             Corrupted: the value has another size, or names more tokens than the layout keeps.
         """
+        tokens = self._tokens(value)
+        return self._decoded([value], torch.device("cpu"))[0], tokens
+
+    def _tokens(self, value: builtins.bytes) -> int:
         if len(value) != self.bytes:
             raise Corrupted(f"key-values have {len(value)} bytes, this model's have {self.bytes}; write them again")
-        tokens = _HEADER.unpack_from(value)[0]
+        tokens: int = _HEADER.unpack_from(value)[0]
         if not 1 <= tokens <= self.layout.kept_tokens:
             raise Corrupted(f"key-values name {tokens} tokens, this model keeps 1 to {self.layout.kept_tokens}")
-        flat = torch.frombuffer(bytearray(value[_HEADER.size :]), dtype=self.dtype)
-        return flat.view(self.shape), tokens
+        return tokens
+
+    def _decoded(self, values: Sequence[builtins.bytes], device: torch.device) -> Tensor:
+        """Key-values (S, L, 2, G, K, D) of values of the right size, decoded on the device."""
+        joined = bytearray().join(memoryview(value)[_HEADER.size :] for value in values)
+        data = torch.frombuffer(joined, dtype=torch.uint8).view(len(values), -1).to(device)
+        vectors, codec = self.shape[:-1], self.codec
+        parts = data.split([prod(vectors) * width for width in codec.widths], dim=1)
+        return codec.decode([part.reshape(len(values), *vectors, -1) for part in parts])
 
     def layers(
         self,
@@ -76,9 +109,8 @@ class KeyValueForm:
 
         `bias` (S,) is added to the attention scores of each memory's tokens.
         """
-        decoded = [self.decode(value) for value in values]
-        tensor = torch.stack([key_values for key_values, _ in decoded]).to(device=device, dtype=dtype)
-        counts = torch.tensor([tokens for _, tokens in decoded], device=device)
+        counts = torch.tensor([self._tokens(value) for value in values], device=device)
+        tensor = self._decoded(values, device).to(dtype)
         count, kept = len(values), self.layout.kept_tokens
         real = torch.arange(kept, device=device)[None] < counts[:, None]
         taking_part = real if bias is None else spread(bias.to(device=device, dtype=dtype), real)

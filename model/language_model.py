@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import torch
 from ..answers import GenerationEvent
 from ..store.errors import InvalidArgument
 from .checkpoint import Checkpoint
-from .layout import REFERENCE_TOKENS, MemoryLayout, check_layout, layout_of
-from .loading import TINY, load_model, load_tokenizer
+from .layout import REFERENCE_TOKENS, TRAINED, MemoryLayout, check_layout, layout_of
+from .loading import TINY, load_codebooks, load_model, load_tokenizer
 from .prompts import QUESTION
 from .reader import Reading
 from .source import GenerationOptions, MemorySource
@@ -37,12 +38,14 @@ class LanguageModel:
         device: str = "cpu",
         *,
         layout: MemoryLayout | None = None,
+        stored: str | None = None,
         dtype: torch.dtype | None = None,
     ) -> "LanguageModel":
         """Load a folder or a Hugging Face name; None is the packaged model.
 
         Args:
             layout: which layers and tokens become memories; None takes what the checkpoint names, or the paper's.
+            stored: how key-values are stored (`STORED` in layout.py), in place of what the layout says.
             dtype: of the arithmetic; None is float32 on a CPU and the checkpoint's own elsewhere.
 
         Raises:
@@ -52,8 +55,11 @@ class LanguageModel:
         model = load_model(name_or_path, device, dtype)
         name = Path(name_or_path or TINY).name
         layout = layout or layout_of(model.config)
+        if stored is not None:
+            layout = replace(layout, stored=stored)
         check_layout(layout, model.config)
-        checkpoint = Checkpoint(name, model, load_tokenizer(name_or_path), layout)
+        codebooks = load_codebooks(name_or_path, model.device) if layout.stored == TRAINED else None
+        checkpoint = Checkpoint(name, model, load_tokenizer(name_or_path), layout, codebooks)
         _check_writing(checkpoint)
         return cls(checkpoint)
 
@@ -133,7 +139,7 @@ class LanguageModel:
                     for layer in layers
                 ]
             )
-            yield self.checkpoint.form.encode(values.cpu(), count)
+            yield self.checkpoint.form.encode(values, count)
 
     def generate(self, prompt: str, memories: MemorySource, *, options: GenerationOptions) -> Iterator[GenerationEvent]:
         """Continue a prompt, reading memories by the paper's schedule; closing the iterator stops it."""
@@ -183,6 +189,8 @@ def _check_writing(checkpoint: Checkpoint) -> None:
         layers, _, groups, _, size = checkpoint.form.shape
         found = {tuple(tensor.shape) for layer in kept.values() for tensor in (layer.key, layer.value)}
         fits = len(kept) == layers and all(shape[:2] + shape[3:] == (1, groups, size) for shape in found)
+    except InvalidArgument:
+        raise
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise InvalidArgument(
             f"memories cannot be written with a model of type {checkpoint.model.config.model_type!r}: its attention is "

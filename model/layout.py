@@ -29,6 +29,10 @@ _NOT_ARITHMETIC = frozenset(
 """Settings of a configuration that change no key-values; the others may (heads, norms, positions, scales)."""
 
 STORED_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+TRAINED = "rq14"
+"""The stored form that needs codebooks beside the weights (model/codebooks.py)."""
+STORED = (*STORED_DTYPES, "int8", "int4", TRAINED)
+"""How key-values may be stored (model/codec.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,8 @@ class MemoryLayout:
             raise InvalidArgument(f"kept_tokens is {self.kept_tokens}; keep 1 to {REFERENCE_TOKENS}")
         if self.rule not in RULES:
             raise InvalidArgument(f"there is no selection rule {self.rule!r}; choose one of {', '.join(RULES)}")
-        if self.stored not in STORED_DTYPES:
-            raise InvalidArgument(f"key-values are stored as one of {', '.join(STORED_DTYPES)}, not {self.stored!r}")
+        if self.stored not in STORED:
+            raise InvalidArgument(f"key-values are stored as one of {', '.join(STORED)}, not {self.stored!r}")
         if not 0 <= self.recall_weight < math.inf:
             raise InvalidArgument(f"recall_weight is {self.recall_weight}; give 0 or more")
 
@@ -84,8 +88,14 @@ def check_layout(layout: MemoryLayout, config: PreTrainedConfig) -> None:
             )
 
 
-def fingerprint_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, layout: MemoryLayout) -> str:
-    """32 hex digits over weights, tokenizer, positions and layout: whatever changes key-values changes them."""
+def fingerprint_of(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, layout: MemoryLayout, codebooks: str = ""
+) -> str:
+    """32 hex digits over weights, tokenizer, positions and layout: whatever changes key-values changes them.
+
+    Args:
+        codebooks: names those that key-values are coded with, empty when there are none.
+    """
     digest = xxhash.xxh3_128()
     for name, weight in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
@@ -99,4 +109,5 @@ def fingerprint_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, l
     written = {name: value for name, value in asdict(layout).items() if name != "recall_weight"}
     named = [settings, tokenizer.bos_token_id, written]
     digest.update(json.dumps(named, sort_keys=True, default=str).encode())
+    digest.update(codebooks.encode())
     return digest.hexdigest()

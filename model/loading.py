@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils.hub import cached_file
 
 from ..store.errors import InvalidArgument, NotFound
 from .attention import NAME, LayerMemories
+from .codebooks import FILE, Codebooks
 from .progress_bars import downloads_only
 from .writer import causal_mask
 
@@ -59,6 +61,32 @@ def load_tokenizer(name_or_path: str | None) -> PreTrainedTokenizerFast:
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InvalidArgument(f"the tokenizer of {source!r} has no fast form (tokenizer.json), which Memory3 needs")
     return tokenizer
+
+
+def model_folder(name_or_path: str | None) -> Path:
+    """The folder in which the files of a model lie that was loaded before."""
+    source = str(TINY) if name_or_path is None else name_or_path
+    path = cached_file(source, "config.json", local_files_only=True)
+    assert path is not None, "it raises where the file is missing"
+    return Path(path).parent
+
+
+def load_codebooks(name_or_path: str | None, device: torch.device) -> Codebooks | None:
+    """The codebooks that stand beside the weights, None if there are none.
+
+    Raises:
+        InvalidArgument: the file is damaged.
+    """
+    source = str(TINY) if name_or_path is None else name_or_path
+    with downloads_only():
+        path = cached_file(
+            source,
+            FILE,
+            local_files_only=os.path.isdir(source),
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    return None if path is None else Codebooks.load(Path(path), device)
 
 
 def check_supported(model: PreTrainedModel) -> None:

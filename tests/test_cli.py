@@ -66,8 +66,8 @@ def serving(data: Path, model: str) -> Iterator[tuple[subprocess.Popen[str], str
 
 
 def test_every_command_and_option_is_explained() -> None:
-    wanted = {"serve", "add", "search", "ask", "get", "delete", "list", "stats", "check", "demo", "train", "eval"}
-    wanted |= {"backup", "restore", "compact"}
+    wanted = {"serve", "add", "search", "ask", "get", "delete", "list", "stats", "check", "demo", "eval"}
+    wanted |= {"train", "train-codec", "backup", "restore", "compact"}
     assert wanted <= COMMANDS.commands.keys()
     for name, command in COMMANDS.commands.items():
         assert command.help, name

@@ -149,7 +149,7 @@ def test_without_one_the_layout_is_the_papers(load: Load) -> None:
         ({"layers": [0], "kept_tokens": 0}, "keep 1 to 128"),
         ({"layers": [0], "kept_tokens": 129}, "keep 1 to 128"),
         ({"layers": [0], "rule": "best"}, "no selection rule 'best'; choose one of attention_sum"),
-        ({"layers": [0], "stored": "int3"}, "bfloat16, float16, float32, not 'int3'"),
+        ({"layers": [0], "stored": "int3"}, "bfloat16, float16, float32, int8, int4, rq14, not 'int3'"),
         ({"layers": [0], "recall_weight": -1}, "recall_weight is -1; give 0 or more"),
         ({"layers": [0], "tokens": 8}, "unknown settings tokens"),
     ],
