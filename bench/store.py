@@ -37,8 +37,7 @@ ENVIRONMENT = {
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
 KILLED_AFTER_S = 1.0
-SETTLING_S = 0.5
-"""For the kernel to take leave of killed processes."""
+GONE_S = 10.0
 OURS = "memory3"
 
 
@@ -77,14 +76,18 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", type=_positive, default=10_000, help="items [10000]")
     parser.add_argument("--key-values", type=_positive, help="items that have key-values [all of them]")
-    parser.add_argument("--peers", type=_names(MODULES), default=list(MODULES), help=f"all, or some of {','.join(MODULES)}")
+    parser.add_argument(
+        "--peers", type=_names(MODULES), default=list(MODULES), help=f"all, or some of {','.join(MODULES)}"
+    )
     parser.add_argument("--measures", type=_names(MEASURES), default=list(MEASURES), help=f"of {','.join(MEASURES)}")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "store.json", help="results [runs/store.json]")
     parser.add_argument("--calls", type=_positive, default=1_000, help="calls of each latency [1000]")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measure of throughput [5]")
     parser.add_argument("--questions", type=_positive, default=1_000, help="at most so many [1000]")
     parser.add_argument("--load-limit", type=float, default=3_600, metavar="S", help="seconds a load may take [3600]")
-    parser.add_argument("--embeddings", type=Path, default=ROOT / "runs" / "store" / "squad.npz", help="made if missing")
+    parser.add_argument(
+        "--embeddings", type=Path, default=ROOT / "runs" / "store" / "squad.npz", help="made if missing"
+    )
     parser.add_argument("--data", type=Path, help="folder that they are made from [MEMORY3_TEST_DATA]")
     parser.add_argument("--folder", type=Path, help="where stores are put, on the disk to be measured [temporary]")
     parser.add_argument("--report", type=Path, metavar="FILE", help="print the tables of a finished run")
@@ -173,7 +176,10 @@ def _kill_later(process: "Worker", others: Sequence[int], acknowledged: list[int
     timer.start()
     acknowledged += [said["acknowledged"] for said in process.lines(may_end=True)]
     timer.join()
-    time.sleep(SETTLING_S)
+    # A process that was killed is there until its parent, or the system, has taken leave of it.
+    end = time.monotonic() + GONE_S
+    while any(Path(f"/proc/{other}").exists() for other in others) and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def _from_outside(name: str, work: Path, path: Path, options: argparse.Namespace, found: dict[str, Any]) -> None:
@@ -185,8 +191,8 @@ def _from_outside(name: str, work: Path, path: Path, options: argparse.Namespace
                 given["address"] = said["address"]
                 break
             note(f"{name}: {json.dumps(said)}")
-            if "restart" in options.measures:
-                found |= said
+            found |= said
+            given["effort"] = said.get("served", given)["effort"]
         if "network" in options.measures:
             found |= _only_answer("client", given, path)
             note(f"{name}: network {json.dumps(found['network'])}")

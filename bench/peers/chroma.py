@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ os.environ["ANONYMIZED_TELEMETRY"] = "False"  # read when the library loads
 
 import chromadb
 import numpy as np
+from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import Settings
 from memory3.bench.peers.protocol import Found, Item, Peer, Vector, Where
 
@@ -23,12 +24,11 @@ _SETTINGS = {"space": "ip", "max_neighbors": 16, "ef_construction": 100, "num_th
 
 
 class ChromaStore:
-    """One collection of a client."""
+    """One collection of a client, which `connect` makes."""
 
-    def __init__(self, client: Any) -> None:
-        self._collection = client.get_or_create_collection(
-            _NAME, embedding_function=None, configuration={"hnsw": _SETTINGS}
-        )
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+        self._collection = self._opened()
 
     def load(self, items: Sequence[Item]) -> None:
         self.upsert(items)
@@ -55,9 +55,7 @@ class ChromaStore:
 
     def recall(self, vector: Vector, k: int, where: Where | None = None) -> list[Found]:
         wanted = None if where is None else {where.field: where.value}
-        found = self._collection.query(
-            query_embeddings=vector[None], n_results=k, where=wanted, include=["metadatas"]
-        )
+        found = self._collection.query(query_embeddings=vector[None], n_results=k, where=wanted, include=["metadatas"])
         return [
             Found(int(key), base64.b64decode(metadata["key_values"]))
             for key, metadata in zip(found["ids"][0], found["metadatas"][0], strict=True)
@@ -65,12 +63,20 @@ class ChromaStore:
 
     def set_effort(self, effort: int) -> None:
         self._collection.modify(configuration={"hnsw": {"ef_search": effort}})
+        # An index in memory keeps the setting with which it was loaded.
+        SharedSystemClient.clear_system_cache()
+        self._collection = self._opened()
 
     def processes(self) -> list[int]:
         return []
 
     def close(self) -> None:
-        """A client holds nothing open that needs it."""
+        SharedSystemClient.clear_system_cache()
+
+    def _opened(self) -> Any:
+        return self._connect().get_or_create_collection(
+            _NAME, embedding_function=None, configuration={"hnsw": _SETTINGS}
+        )
 
 
 class ChromaServer:
@@ -104,12 +110,12 @@ def _settings() -> Any:
 
 
 def _open(path: Path, size: int) -> ChromaStore:
-    return ChromaStore(chromadb.PersistentClient(str(path), settings=_settings()))
+    return ChromaStore(lambda: chromadb.PersistentClient(str(path), settings=_settings()))
 
 
 def _connect(address: str, effort: int) -> ChromaStore:
     host, _, port = address.rpartition(":")
-    return ChromaStore(chromadb.HttpClient(host, int(port), settings=_settings()))
+    return ChromaStore(lambda: chromadb.HttpClient(host, int(port), settings=_settings()))
 
 
 PEER = Peer(

@@ -21,6 +21,7 @@ class FaissIndex:
     def __init__(self, lists: int, code: str) -> None:
         self._index = faiss.index_factory(DIMENSION, f"IVF{lists},{code}", faiss.METRIC_INNER_PRODUCT)
         self._index.cp.max_points_per_centroid = TRAINING_POINTS_PER_LIST
+        self._index.cp.min_points_per_centroid = 1  # of the handful that the check stores; else it warns
         self._waiting: list[tuple[Keys, npt.NDArray[np.float32]]] = []
         self._nprobe = 1
 

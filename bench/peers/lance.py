@@ -69,9 +69,7 @@ class LanceStore:
         found = search.select(["key", "key_values", "_distance"]).to_arrow()
         return [
             Found(key, values)
-            for key, values in zip(
-                found.column("key").to_pylist(), found.column("key_values").to_pylist(), strict=True
-            )
+            for key, values in zip(found.column("key").to_pylist(), found.column("key_values").to_pylist(), strict=True)
         ]
 
     def set_effort(self, effort: int) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from memory3.bench.peers.protocol import Item, Peer, Searcher, Store, Unsupported, Where
 from memory3.bench.peers.timing import calls_per_second, latency, percentiles
@@ -24,6 +24,13 @@ PROBES = 100
 """Changed items that are looked up after the mixed load."""
 
 Results = dict[str, Any]
+
+
+class Memory(TypedDict):
+    """Bytes: `own` is what no file backs; `mapped` are pages of files, which the system may take back at any time."""
+
+    own: int
+    mapped: int
 
 
 class Wrong(Exception):
@@ -66,18 +73,10 @@ def load(store: Store, work: Work, limit_s: float) -> Results:
 
 def tune(store: Store, peer: Peer, work: Work) -> Results:
     """The least effort that finds enough of what exact search finds, and how much it finds then."""
-    questions = range(min(TUNING_QUESTIONS, len(work.questions)))
-    for effort in peer.efforts or (0,):
-        if effort:
-            store.set_effort(effort)
-        if recall_of(store, work, work.exact, questions) >= RECALL_MIN:
-            break
-    return {"effort": effort, "recall": recall_of(store, work, work.exact, range(len(work.questions)))}
+    return _tune(store, peer, work, work.exact, range(len(work.questions)), None)
 
 
-def recall_of(
-    searcher: Searcher, work: Work, exact: Keys, questions: range, where: Where | None = None
-) -> float:
+def recall_of(searcher: Searcher, work: Work, exact: Keys, questions: range, where: Where | None = None) -> float:
     """The share of the exact nearest that is found with its own key-values.
 
     Raises:
@@ -103,13 +102,13 @@ def recall(searcher: Searcher, work: Work, calls: int, seconds: float) -> Result
     return {**latency(call, calls), "calls_per_s": callers}
 
 
-def filtered(store: Store, work: Work, calls: int) -> Results:
-    """Recall within a share of the items, for each share; or what the store says that it lacks."""
+def filtered(store: Store, peer: Peer, work: Work, calls: int) -> Results:
+    """Recall within a share of the items, each tuned anew; or what the store says that it lacks."""
     results: Results = {}
     questions = range(min(TUNING_QUESTIONS, len(work.questions)))
     for share, where in FILTERS.items():
         try:
-            share_recall = recall_of(store, work, work.filtered[share], questions, where)
+            tuned = _tune(store, peer, work, work.filtered[share], questions, where)
         except Unsupported as unsupported:
             results[share] = {"unsupported": str(unsupported)}
             continue
@@ -117,7 +116,7 @@ def filtered(store: Store, work: Work, calls: int) -> Results:
         def call(number: int, where: Where = where) -> None:
             store.recall(work.questions[number % len(work.questions)], K, where)
 
-        results[share] = {**latency(call, calls), "recall": share_recall}
+        results[share] = {**latency(call, calls), **tuned}
     return results
 
 
@@ -168,19 +167,20 @@ def disk_bytes(path: Path) -> int:
     return sum(found.lstat().st_blocks * 512 for found in path.rglob("*") if not found.is_dir())
 
 
-def memory_bytes(processes: Sequence[int]) -> int:
-    """Memory that processes hold and that no file backs, shared memory counted once for the largest holder."""
-    own = shared = 0
-    for process in processes:
+def memory_bytes(others: Sequence[int] = ()) -> Memory:
+    """What this process and others hold in memory; what several share counts once, for the largest holder."""
+    own = shared = mapped = 0
+    for process in [os.getpid(), *others]:
         status = Path(f"/proc/{process}/status").read_text()
         fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
         own += int(fields["RssAnon"].split()[0]) << 10
         shared = max(shared, int(fields["RssShmem"].split()[0]) << 10)
-    return own + shared
+        mapped = max(mapped, int(fields["RssFile"].split()[0]) << 10)
+    return Memory(own=own + shared, mapped=mapped)
 
 
-def own_memory_bytes(store: Store) -> int:
-    return memory_bytes([os.getpid(), *store.processes()])
+def grown(before: Memory, after: Memory) -> Memory:
+    return Memory(own=after["own"] - before["own"], mapped=after["mapped"] - before["mapped"])
 
 
 class _Caller:
@@ -219,6 +219,16 @@ class _Caller:
             self.recalls.append(time.perf_counter() - before)
             return
         self.changes += 1
+
+
+def _tune(store: Store, peer: Peer, work: Work, exact: Keys, questions: range, where: Where | None) -> Results:
+    for effort in peer.efforts or (0,):
+        if effort:
+            store.set_effort(effort)
+        found = recall_of(store, work, exact, questions, where)
+        if found >= RECALL_MIN:
+            break
+    return {"effort": effort, "recall": found}
 
 
 def _upserts(store: Store, work: Work, keys: range, count: int, seconds: float) -> float:

@@ -22,18 +22,19 @@ class MilvusStore:
     """One collection. Changes are made one at a time, as its docs ask."""
 
     def __init__(self, uri: str) -> None:
-        self._client: Any = MilvusClient(uri)
+        self._uri = uri
         self._writing = threading.Lock()
         self._params: dict[str, Any] = {"metric_type": "IP"}
-        if not self._client.has_collection(_NAME):
-            self._create()
-        self._client.load_collection(_NAME)
+        self._client: Any = self._opened()
 
     def load(self, items: Sequence[Item]) -> None:
         self.upsert(items)
 
     def settle(self) -> None:
         self._client.flush(_NAME)
+        # Indices are built in the background, and closing waits for them.
+        self.close()
+        self._client = self._opened()
 
     def upsert(self, items: Sequence[Item]) -> None:
         with self._writing:
@@ -63,21 +64,28 @@ class MilvusStore:
 
     def close(self) -> None:
         self._client.close()
+        server_manager_instance.release_server(self._uri)
 
-    def _create(self) -> None:
-        schema = MilvusClient.create_schema(auto_id=False)
-        schema.add_field("key", DataType.INT64, is_primary=True)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIMENSION)
-        schema.add_field("percent", DataType.INT32)
-        schema.add_field("tenth", DataType.INT32)
-        schema.add_field("key_values", DataType.VARCHAR, max_length=65_535)
-        indices = self._client.prepare_index_params()
-        indices.add_index(
-            "vector", index_type="HNSW", metric_type="IP", params={"M": 16, "efConstruction": 200}
-        )
-        indices.add_index("percent", index_type="INVERTED")
-        indices.add_index("tenth", index_type="INVERTED")
-        self._client.create_collection(_NAME, schema=schema, index_params=indices)
+    def _opened(self) -> Any:
+        client: Any = MilvusClient(self._uri)
+        if not client.has_collection(_NAME):
+            _create(client)
+        client.load_collection(_NAME)
+        return client
+
+
+def _create(client: Any) -> None:
+    schema = MilvusClient.create_schema(auto_id=False)
+    schema.add_field("key", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIMENSION)
+    schema.add_field("percent", DataType.INT32)
+    schema.add_field("tenth", DataType.INT32)
+    schema.add_field("key_values", DataType.VARCHAR, max_length=65_535)
+    indices = client.prepare_index_params()
+    indices.add_index("vector", index_type="HNSW", metric_type="IP", params={"M": 16, "efConstruction": 200})
+    indices.add_index("percent", index_type="INVERTED")
+    indices.add_index("tenth", index_type="INVERTED")
+    client.create_collection(_NAME, schema=schema, index_params=indices)
 
 
 class MilvusServer:

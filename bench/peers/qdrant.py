@@ -15,9 +15,10 @@ FULL_SCAN_THRESHOLD_KB = 1_000
 
 
 class QdrantStore:
-    """One shard."""
+    """One shard. Changes go to its log; `flushed` also syncs all of it to disk before each acknowledgement."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, flushed: bool) -> None:
+        self._flushed = flushed
         if (path / "edge_config.json").exists():
             self._shard = edge.EdgeShard.load(str(path))
         else:
@@ -35,11 +36,11 @@ class QdrantStore:
 
     def upsert(self, items: Sequence[Item]) -> None:
         self.load(items)
-        self._shard.flush()
+        self._acknowledge()
 
     def delete(self, keys: Sequence[int]) -> None:
         self._shard.update(edge.UpdateOperation.delete_points(list(keys)))
-        self._shard.flush()
+        self._acknowledge()
 
     def recall(self, vector: Vector, k: int, where: Where | None = None) -> list[Found]:
         query = edge.QueryRequest(
@@ -59,6 +60,10 @@ class QdrantStore:
 
     def close(self) -> None:
         self._shard.close()
+
+    def _acknowledge(self) -> None:
+        if self._flushed:
+            self._shard.flush()
 
 
 def _config() -> Any:
@@ -85,12 +90,24 @@ def _filter(where: Where) -> Any:
     return edge.Filter(must=[edge.FieldCondition(where.field, match=edge.MatchValue(where.value))])
 
 
+PACKAGES = ("qdrant-edge-py",)
+INDEX = "HNSW, m 16, ef_construct 100, `optimize()` after the load and after changes"
+EFFORTS = (8, 16, 32, 64, 128, 256, 512)
 PEER = Peer(
     "Qdrant Edge",
-    ("qdrant-edge-py",),
-    QdrantStore,
-    "HNSW, m 16, ef_construct 100, `optimize()` after the load and after changes",
-    "`flush()` before each acknowledgement, which syncs; the log alone survives a kill",
-    (8, 16, 32, 64, 128, 256, 512),
+    PACKAGES,
+    lambda path, size: QdrantStore(path, flushed=False),
+    INDEX,
+    "its log (on, as by default), not synced: it survives a kill, not a power failure",
+    EFFORTS,
+    effort_name="hnsw_ef",
+)
+FLUSHED = Peer(
+    "Qdrant Edge, flushed",
+    PACKAGES,
+    lambda path, size: QdrantStore(path, flushed=True),
+    INDEX,
+    "its log, and `flush()` before each acknowledgement, which syncs",
+    EFFORTS,
     effort_name="hnsw_ef",
 )

@@ -7,6 +7,7 @@ from memory3.bench.peers.protocol import Peer
 MODULES = {
     "memory3": ("memory3_store", "PEER"),
     "qdrant": ("qdrant", "PEER"),
+    "qdrant-flushed": ("qdrant", "FLUSHED"),
     "lancedb": ("lance", "PEER"),
     "pgvector": ("postgres", "PEER"),
     "chroma": ("chroma", "PEER"),

@@ -32,7 +32,7 @@ def latency(call: Callable[[int], object], calls: int) -> Latency:
 def latencies(kinds: Mapping[str, Callable[[int], object]], calls: int) -> dict[str, Latency]:
     """Of several kinds of call, in turns, so that what else the machine does strikes all of them alike."""
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
-    for name, call in kinds.items():
+    for call in kinds.values():
         for number in range(max(1, calls // 10)):
             call(number)
     for start in range(0, calls, BLOCK):

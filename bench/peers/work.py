@@ -88,7 +88,7 @@ def make_work(folder: Path, embeddings: Embeddings, size: int, key_values: int, 
     np.save(folder / "questions.npy", embeddings.questions[answered])
     np.save(folder / "exact.npy", exact[answered])
     percents = percent_of(every)
-    for name, where in FILTERS.items():
+    for where in FILTERS.values():
         kept = every[(percents if where.field == "percent" else percents % 10) == where.value]
         np.save(folder / f"{where.field}.npy", nearest(embeddings.questions[answered], vectors[kept], kept))
     np.savez(folder / "rest.npz", texts=np.array(embeddings.texts), size=size, carriers=carriers)
