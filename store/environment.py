@@ -1,6 +1,7 @@
 """LMDB environments and their tables of sealed values; LMDB's errors become ours here and nowhere else."""
 
 import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import lmdb
 
 from . import points
-from .durable import FULL, make_directory, remove_file, sync_directory, write_file
+from .durable import FULL, disk_errors, make_directory, remove_file, sync_directory, write_file
 from .errors import Corrupted, Memory3Error, ResourceExhausted, Unavailable
 from .limits import READERS_MAX
 from .seal import Bytes, Damaged, seal, unseal
@@ -22,6 +23,8 @@ DATA_FILE = "data.mdb"
 _TABLES_MAX = 16
 _SPARE_TRANSACTIONS = 32
 _PROBE_BYTES = 1 << 20
+_SHORT_BYTES_MAX = 1 << 30
+"""What one transaction may take and give back at the end of a file."""
 _MAP_FULL = (lmdb.MapFullError, lmdb.TxnFullError)
 _BROKEN = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 
@@ -120,6 +123,8 @@ class Environment:
             )
             # Readers of a process that was killed would keep its pages from ever being used again.
             self.lmdb.reader_check()
+        with closed_on_failure(self):
+            self._fill_up()
 
     @classmethod
     def create(cls, path: Path, map_bytes: int, durable: bool) -> "Environment":
@@ -163,6 +168,22 @@ class Environment:
 
     def close(self) -> None:
         self.lmdb.close()
+
+    def _fill_up(self) -> None:
+        # Memory beyond the end of its file cannot be read: the process would end there, with SIGBUS. Filled up with
+        # zeros, which are no page to LMDB, what was cut off is found missing like any other damage. A file may also be
+        # short when all is well, by pages at its end that a transaction took and gave back.
+        file = self.path / DATA_FILE
+        with self._errors():
+            reach = (int(self.lmdb.info()["last_pgno"]) + 1) * int(self.lmdb.stat()["psize"])
+        size = file.stat().st_size
+        if reach - size > _SHORT_BYTES_MAX:
+            raise Corrupted(
+                f"{file} is cut short: it has {size} bytes, its pages reach {reach}; restore it from a copy"
+            )
+        if reach > size:
+            with disk_errors(f"filling up {file}"):
+                os.truncate(file, reach)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
