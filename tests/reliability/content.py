@@ -7,6 +7,7 @@ wrong, and the answer itself tells which. `D` embedding size.
 import random
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import shake_128
 
 import numpy as np
@@ -51,10 +52,13 @@ def version_in(text: str) -> str:
     return words[1].removesuffix(".") if len(words) > 1 else f"none: {text[:40]!r}"
 
 
+@lru_cache(100_000)
 def vector_of(text: str) -> Vector:
     """The vector that stands for a text in every process, shape (D,), float32, length one."""
     vector = np.random.default_rng(zlib.crc32(text.encode())).standard_normal(DIMENSION).astype(np.float32)
-    return vector / np.linalg.norm(vector)
+    vector /= np.linalg.norm(vector)
+    vector.flags.writeable = False
+    return vector
 
 
 def vectors_of(texts: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

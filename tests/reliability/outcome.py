@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 class Outcome:
     """One proof: what was done, how often by name, and each violation in words; none means that it holds.
 
-    `figures` are measured values, ready to print; `seconds` is the wall time from its making to `done`.
+    `places` counts what came of each thing done, by both; `figures` are measured values, ready to print; `seconds` is
+    the wall time from its making to `done`.
     """
 
     proof: str
     what: str
     counts: Counter[str] = field(default_factory=Counter)
+    places: Counter[tuple[str, str]] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
