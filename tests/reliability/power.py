@@ -58,9 +58,7 @@ def power_failures(failures: int, seed: int = 0) -> Outcome:
 
 
 def _power_failures(folder: Path, failures: int, seed: int) -> Outcome:
-    outcome = Outcome(
-        "power", "power failure at every n-th durable act, on disks that hold more or less of what was new"
-    )
+    outcome = Outcome("power", "power failure at every durable act, on disks that hold more or less of what was new")
     work = _Work(folder, failures, outcome, random.Random(seed))
     before = limits.SNAPSHOT_CHANGES_MIN, limits.CHANGES_KEPT
     limits.SNAPSHOT_CHANGES_MIN, limits.CHANGES_KEPT = SNAPSHOT_CHANGES_MIN, CHANGES_KEPT

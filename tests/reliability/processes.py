@@ -6,7 +6,8 @@ Python's fork server, because a new interpreter takes longer to import than most
 import multiprocessing
 from multiprocessing.context import ForkServerContext
 
-_PRELOADED = ["memory3.tests.reliability.serving", "memory3.tests.reliability.probing"]
+# The program too: each process would import it anew otherwise.
+_PRELOADED = ["__main__", "memory3.tests.reliability.serving", "memory3.tests.reliability.probing"]
 
 
 def processes() -> ForkServerContext:

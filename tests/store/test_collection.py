@@ -13,7 +13,7 @@ from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
 from memory3.store.types import Count, EmbeddedDocument
 
-from .builders import DIMENSION, EMBEDDER, SNAPSHOT, embedded, vector_of
+from .builders import DIMENSION, EMBEDDER, KEY_VALUES, SNAPSHOT, embedded, vector_of
 
 KEYS = ["a", "b", "ab", "Zoë", "x" * 511, "日本"]
 FINGERPRINTS = {"model": 8, "other": 21}
@@ -149,17 +149,30 @@ class CollectionMachine(RuleBasedStateMachine):
         ]
         assert self.collection.cold(fingerprint, limit, after) == expected[:limit]
 
+    @rule(seqs=st.lists(st.integers(0, 60), max_size=6))
+    def memories(self, seqs: list[int]) -> None:
+        live = self.live
+        for seq, hit in zip(seqs, self.collection.memories(seqs, "model"), strict=True):
+            assert (hit is None) == (seq not in live)
+            if hit is not None:
+                assert (hit.key, hit.text, hit.seq, hit.score) == (*live[seq], seq, 0.0)
+                assert hit.version == self.model[hit.key][1][-1]
+                assert hit.warm == (("model", seq) in self.values)
+
     @rule()
     def save(self) -> None:
         self.collection.save()
 
-    @rule(lose_snapshot=st.booleans(), save=st.booleans())
-    def reopen(self, lose_snapshot: bool, save: bool) -> None:
+    @rule(lose_snapshot=st.booleans(), lose_key_values=st.sampled_from([False, False, True]), save=st.booleans())
+    def reopen(self, lose_snapshot: bool, lose_key_values: bool, save: bool) -> None:
         if not save:
             self.collection.close(save=False)
         self.directory.close()
         if lose_snapshot:
             (self.path / SNAPSHOT).unlink(missing_ok=True)
+        if lose_key_values:
+            shutil.rmtree(self.path / KEY_VALUES)
+            self.values.clear()
         self.open()
 
     @rule(full=st.booleans())
