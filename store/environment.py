@@ -13,6 +13,7 @@ from . import points
 from .durable import FULL, disk_errors, make_directory, remove_file, sync_directory, write_file
 from .errors import Corrupted, Memory3Error, ResourceExhausted, Unavailable
 from .limits import READERS_MAX
+from .meta_pages import check_meta_pages
 from .seal import Bytes, Damaged, seal, unseal
 
 T = TypeVar("T")
@@ -111,6 +112,9 @@ class Environment:
     def __init__(self, path: Path, map_bytes: int, durable: bool) -> None:
         self.path = path
         self._tables: dict[str, Table[Any]] = {}
+        if (path / DATA_FILE).exists():
+            with disk_errors(f"reading {path / DATA_FILE}"):
+                check_meta_pages(path / DATA_FILE)
         with self._errors():
             self.lmdb = lmdb.open(
                 str(path),
