@@ -14,6 +14,7 @@ from .durable import FULL, disk_errors, make_directory, remove_file, sync_direct
 from .errors import Corrupted, Memory3Error, ResourceExhausted, Unavailable
 from .limits import READERS_MAX, TOUCHED_MAX
 from .locks import NestingReadWriteLock
+from .meta_pages import check_meta_pages
 from .seal import Bytes, Damaged, seal, unseal
 
 T = TypeVar("T")
@@ -25,6 +26,8 @@ _TABLES_MAX = 16
 _SPARE_TRANSACTIONS = 32
 _METAS = 2
 _PROBE_BYTES = 1 << 20
+_SHORT_BYTES_MAX = 1 << 30
+"""What one transaction may take and give back at the end of a file."""
 _MAP_FULL = (lmdb.MapFullError, lmdb.TxnFullError)
 _BROKEN = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 
@@ -264,6 +267,9 @@ class Environment:
             self._touched.add(table, key)
 
     def _open(self) -> None:
+        if (self.path / DATA_FILE).exists():
+            with disk_errors(f"reading {self.path / DATA_FILE}"):
+                check_meta_pages(self.path / DATA_FILE)
         with self.errors():
             self.lmdb = lmdb.open(
                 str(self.path),
@@ -276,8 +282,27 @@ class Environment:
             )
             # Readers of a process that was killed would keep its pages from ever being used again.
             self.lmdb.reader_check()
+        with closed_on_failure(self):
+            self._fill_up()
+        with self.errors():
             for table in self._tables:
                 table.open(self.lmdb)
+
+    def _fill_up(self) -> None:
+        # Memory beyond the end of its file cannot be read: the process would end there, with SIGBUS. Filled up with
+        # zeros, which are no page to LMDB, what was cut off is found missing like any other damage. A file may also be
+        # short when all is well, by pages at its end that a transaction took and gave back.
+        file = self.path / DATA_FILE
+        with self.errors():
+            reach = (int(self.lmdb.info()["last_pgno"]) + 1) * int(self.lmdb.stat()["psize"])
+        size = file.stat().st_size
+        if reach - size > _SHORT_BYTES_MAX:
+            raise Corrupted(
+                f"{file} is cut short: it has {size} bytes, its pages reach {reach}; restore it from a copy"
+            )
+        if reach > size:
+            with disk_errors(f"filling up {file}"):
+                os.truncate(file, reach)
 
     @contextmanager
     def errors(self) -> Iterator[None]:

@@ -80,6 +80,8 @@ READERS_MAX = 1_024
 
 EXACT_MAX = 20_000
 """Vectors that are searched one by one; more are clustered."""
+LISTS_MAX = 1 << 20
+"""Lists of an index; with 2 * sqrt(N) of them that is more than a shard has memories for."""
 CLUSTERING_FACTOR = 4
 """Growth or shrinking, and changes for each vector, after which an index is clustered again."""
 CHANGES_AT_ONCE = 2_000

@@ -1,4 +1,4 @@
-"""The truth of a shard: documents, memories, vectors, terms, expiry and the log of changes, in one environment.
+"""The truth of a shard, in one LMDB environment: documents, memories, vectors and what is needed to find them.
 
 `D` embedding size. Every method takes a transaction, so that callers see one state and change it whole.
 """
@@ -38,6 +38,7 @@ from .format import (
 )
 from .identity import IDENTITY, identity_table, read_identity
 from .quarantine import Quarantine
+from .requests import Requests
 from .seal import Damaged, Missing
 from .seqs import base_of
 from .term_changes import TermChanges
@@ -73,6 +74,7 @@ class Records:
         self.changes = environment.table("changes", encode_change, decode_change)
         self.expiry = Expiry(environment)
         self.terms = Terms(environment)
+        self.requests = Requests(environment)
         self.quarantine = Quarantine(environment)
 
     @classmethod

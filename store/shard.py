@@ -38,7 +38,6 @@ from .recall import MemoryReader, recall
 from .records import MAGIC, Records
 from .requests import (
     Request,
-    Requests,
     receipt_from_json,
     receipt_to_json,
     upsert_results_from_json,
@@ -90,7 +89,6 @@ class Shard:
         self._records = records
         self._key_values = key_values
         self._documents = Documents(records)
-        self._requests = Requests(records.environment)
         self._choices = Choices(records)
         self._derived = Derived(records, key_values, path / _SNAPSHOT)
         self._in_use = ReadWriteLock()
@@ -158,7 +156,9 @@ class Shard:
 
         size = sum(len(embedded.document.text) for embedded in documents)
         return self._commit(
-            lambda txn: self._requests.once(txn, request, change, upsert_results_to_json, upsert_results_from_json),
+            lambda txn: self._records.requests.once(
+                txn, request, change, upsert_results_to_json, upsert_results_from_json
+            ),
             size,
         )
 
@@ -177,7 +177,9 @@ class Shard:
             self._documents.expect(txn, expected or {}, at)
             return self._documents.delete(txn, keys, at)
 
-        return self._commit(lambda txn: self._requests.once(txn, request, change, receipt_to_json, receipt_from_json))
+        return self._commit(
+            lambda txn: self._records.requests.once(txn, request, change, receipt_to_json, receipt_from_json)
+        )
 
     def delete_matching(self, filter: Filter, request: Request | None = None) -> DeleteReceipt:
         """Forget the documents that match when this is carried out."""
@@ -186,7 +188,9 @@ class Shard:
         def change(txn: WriteTransaction) -> DeleteReceipt:
             return self._documents.delete_matching(txn, filter, at)
 
-        return self._commit(lambda txn: self._requests.once(txn, request, change, receipt_to_json, receipt_from_json))
+        return self._commit(
+            lambda txn: self._records.requests.once(txn, request, change, receipt_to_json, receipt_from_json)
+        )
 
     def sweep(self, limit: int = limits.SWEEP_MAX) -> int:
         """Delete up to `limit` documents that have expired, and return how many; they were hidden before."""

@@ -17,6 +17,7 @@ import xxhash
 
 from .durable import write_pieces
 from .errors import Corrupted
+from .limits import DIMENSION_MAX, LISTS_MAX
 from .types import IndexKind
 
 _MAGIC = b"M3INDEX\0"
@@ -132,6 +133,8 @@ class _Reader:
         if (magic, layout) != (_MAGIC, _LAYOUT) or kind not in list(IndexKind):
             raise Corrupted(f"an index snapshot of layout {layout} and kind {kind} cannot be read")
         exact = kind == IndexKind.EXACT
+        if not 1 <= dimension <= DIMENSION_MAX or not 1 <= lists <= LISTS_MAX:
+            raise Corrupted(f"the index snapshot has {lists} lists of dimension {dimension}")
         if code_bytes != dimension * (4 if exact else 1):
             raise Corrupted(f"the index snapshot has codes of {code_bytes} bytes for dimension {dimension}")
         return Snapshot(

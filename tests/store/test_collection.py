@@ -309,18 +309,33 @@ class CollectionMachine(RuleBasedStateMachine):
         ]
         assert self.collection.cold(fingerprint, limit, after) == expected[:limit]
 
+    @rule(seqs=st.lists(some_seqs, max_size=6))
+    def memories(self, seqs: list[int]) -> None:
+        live = self.live
+        for seq, hit in zip(seqs, self.collection.memories(seqs, "model"), strict=True):
+            assert (hit is None) == (seq not in live)
+            if hit is not None:
+                assert (hit.key, hit.text, hit.seq, hit.score) == (*live[seq], seq, 0.0)
+                assert hit.version == self.model[hit.key][1][-1]
+                assert hit.warm == (("model", seq) in self.values)
+
     @rule()
     def save(self) -> None:
         self.collection.save()
 
-    @rule(lose_snapshot=st.booleans(), save=st.booleans())
-    def reopen(self, lose_snapshot: bool, save: bool) -> None:
+    @rule(lose_snapshot=st.booleans(), lose_key_values=st.sampled_from([False, False, True]), save=st.booleans())
+    def reopen(self, lose_snapshot: bool, lose_key_values: bool, save: bool) -> None:
         if not save:
             self.collection.close(save=False)
         self.directory.close()
         if lose_snapshot:
             for snapshot in self.path.glob("collections/*/shard-*/index.snapshot"):
                 snapshot.unlink()
+        if lose_key_values:
+            for key_values in self.path.glob("collections/*/shard-*/kv"):
+                shutil.rmtree(key_values)
+            self.values.clear()
+            self.hidden = {key: set() for key in self.hidden}
         self.open()
 
     @rule(full=st.booleans())

@@ -1,6 +1,9 @@
 """Disks and maps that are full."""
 
+import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +11,7 @@ from pathlib import Path
 import pytest
 from memory3.store import limits
 from memory3.store.collection import Collection
-from memory3.store.errors import ResourceExhausted
+from memory3.store.errors import Corrupted, ResourceExhausted
 
 from .builders import KEY_VALUES, RECORDS, SNAPSHOT, collection_at, embedded
 
@@ -87,3 +90,58 @@ def test_a_full_disk_keeps_the_old_snapshot(tmp_path: Path) -> None:
             collection.save()
         assert (tmp_path / SNAPSHOT).read_bytes() == saved
         assert [entry.name for entry in (tmp_path / SNAPSHOT).parent.glob("*.tmp")] == []
+
+
+READ_ALL = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from builders import collection_at
+from memory3.store.errors import Corrupted
+
+damaged = False
+try:
+    with collection_at(sys.argv[1]) as collection:
+        for number in range(40):
+            try:
+                (stored,) = collection.get([f"key {number}"])
+                assert stored is None or stored.text == f"text {number} " * 500
+                (value,) = collection.fetch_key_values("model", [number + 1])
+                assert value in (None, bytes([number + 1]) * 9_000)
+            except Corrupted:
+                damaged = True
+        damaged = bool(collection.check(full=True).problems) or damaged
+except Corrupted:
+    damaged = True
+sys.exit(3 if damaged else 0)
+"""
+
+
+@pytest.mark.parametrize(("environment", "code"), [(RECORDS, 3), (KEY_VALUES, 0)], ids=["records", "key-values"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_file_cut_short_is_damage_and_not_the_end_of_the_process(
+    tmp_path: Path, environment: Path, code: int, share: float
+) -> None:
+    """LMDB reads its file as memory: beyond the file's end that ended the whole server with SIGBUS.
+
+    Key-values are not reported but begin anew: models can write them again.
+    """
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded(f"key {number}", f"text {number} " * 500) for number in range(40)])
+        collection.put_key_values("model", [(seq, bytes([seq]) * 9_000) for seq in range(1, 41)])
+    file = tmp_path / environment / "data.mdb"
+    os.truncate(file, int(file.stat().st_size * share))
+    command = [sys.executable, "-c", READ_ALL, str(tmp_path), str(Path(__file__).parent)]
+    assert subprocess.run(command, timeout=60).returncode == code
+
+
+def test_a_file_cut_short_by_more_than_a_transaction_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded("key", "text " * 20_000)])
+    file = tmp_path / RECORDS / "data.mdb"
+    size = file.stat().st_size
+    os.truncate(file, size - (64 << 10))
+    monkeypatch.setattr("memory3.store.environment._SHORT_BYTES_MAX", 32 << 10)
+    with pytest.raises(Corrupted, match=f"cut short: it has {size - (64 << 10)} bytes"), collection_at(tmp_path):
+        pass

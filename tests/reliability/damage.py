@@ -1,0 +1,184 @@
+"""Proof: damage to any file is found and named, wrong data is never served, and what is not damaged serves on."""
+
+import random
+import shutil
+import signal
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .estate import COLLECTIONS, Estate, States
+from .faults import folder_in_memory
+from .outcome import Outcome
+from .pages import PAGE, SECTOR, pages_in_use
+from .probing import DIRECTORY, Seen, probe
+from .processes import processes
+
+TIMEOUT_S = 30.0
+SHARD = "collections/{:08}/shard-0000"
+ENVIRONMENTS = ("records/data.mdb", "kv/data.mdb")
+SNAPSHOT = "index.snapshot"
+SNAPSHOT_HEADER = 72
+HEADS = ("catalog.json", "format.json")
+"""Files of the directory as a whole: without them nothing of it can be opened."""
+SILENT = "an older state in the place, without a word"
+"""What a restored copy looks like, and what is left when the newest meta page is damaged: one commit less."""
+WHOLE_SHARE = 0.25
+EMPTIED, SWAPPED, SET_BACK = "emptying", "replacement by the other collection's", "replacement by an older copy"
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """Damage to one file, in words: what kind of file, which part of it, how; `older` is allowed to stand after it."""
+
+    place: str
+    act: str
+    collection: str | None
+    older: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.act} of {self.place} of {self.collection or 'the directory'}"
+
+
+def damage_loop(injections: int, seed: int = 0) -> Outcome:
+    """Damage a copy of a data directory `injections` times, each time anew, and look at all that it answers."""
+    outcome = Outcome(
+        "damage", "one damage to one file of a closed data directory, then every answer of the next opener"
+    )
+    with tempfile.TemporaryDirectory(dir=folder_in_memory()) as folder:
+        estate = Estate.build(Path(folder))
+        for number in range(injections):
+            choose = random.Random(f"{seed} {number}")
+            copy = Path(folder, "copy")
+            shutil.copytree(estate.now, copy)
+            injection = inject(copy, estate, choose)
+            _judge(injection, number, estate, copy, outcome)
+            shutil.rmtree(copy)
+    return outcome.done()
+
+
+def _judge(injection: Injection, number: int, estate: Estate, copy: Path, outcome: Outcome) -> None:
+    allowed = [estate.states, *([estate.older_states] if injection.older else [])]
+    seen = look(copy, allowed)
+    outcome.counts["injections"] += 1
+    if isinstance(seen, str):
+        outcome.counts[seen] += 1
+        outcome.places[f"{injection.place}: {injection.act}", seen] += 1
+        return
+    damaged = [seen[DIRECTORY], *(one for name, one in seen.items() if injection.collection in (None, name))]
+    reported = any(one.reported for one in damaged)
+    found = [f"{name or 'the directory'}: {problem}" for name, one in seen.items() for problem in one.wrong]
+    found += [
+        f"{name}, which is not damaged: {one.missing} missing, {one.reported[:3]}"
+        for name, one in seen.items()
+        if all(one is not other for other in damaged) and (one.missing or one.reported)
+    ]
+    if any(one.missing for one in damaged) and not reported:
+        found.append(f"{sum(one.missing for one in damaged)} answers are missing, and nothing is reported")
+    old = any(one.old for one in damaged)
+    effect = "reported" if reported else "logged" if seen[DIRECTORY].logged else SILENT if old else "without effect"
+    outcome.counts[effect] += 1
+    outcome.places[f"{injection.place}: {injection.act}", effect] += 1
+    outcome.counts["mended by sending again"] += any(one.mended for one in damaged)
+    outcome.violations += [f"injection {number}, {injection}: {problem}" for problem in found[:3]]
+
+
+def look(path: Path, allowed: list[States]) -> dict[str, Seen] | str:
+    """What a process that opens this directory finds there, or how the process ended before it could tell."""
+    context = processes()
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=probe, args=(path, allowed, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(TIMEOUT_S):
+            return "process hung"
+        seen: dict[str, Seen] = ours.recv()
+        return seen
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        return f"process ended by {signal.Signals(-code).name}" if code < 0 else f"process ended with {code}"
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def inject(path: Path, estate: Estate, choose: random.Random) -> Injection:
+    """Damage one file under `path`, a copy of the estate."""
+    kind = choose.choices(["environment", "snapshot", "head"], [8, 3, 1])[0]
+    if kind == "head":
+        name = choose.choice(HEADS)
+        return Injection(name, _bytes_act(path / name, 0, (path / name).stat().st_size, choose), None)
+    number = choose.randrange(len(COLLECTIONS))
+    shard = SHARD.format(number + 1)
+    name = choose.choice(ENVIRONMENTS) if kind == "environment" else SNAPSHOT
+    file = path / shard / name
+    if choose.random() < WHOLE_SHARE:
+        act = _whole_file(file, Path(shard, name), estate, choose)
+        return Injection(name, act, COLLECTIONS[number], older=act == SET_BACK)
+    if kind == "snapshot":
+        header = choose.random() < 0.4
+        start, end = (0, SNAPSHOT_HEADER) if header else (SNAPSHOT_HEADER, file.stat().st_size)
+        place = f"{name} {'header' if header else 'payload'}"
+        return Injection(place, _bytes_act(file, start, end, choose), COLLECTIONS[number])
+    return _page_injection(file, name, estate.older / shard / name, COLLECTIONS[number], choose)
+
+
+def _page_injection(file: Path, name: str, older: Path, collection: str, choose: random.Random) -> Injection:
+    pages = pages_in_use(file.read_bytes())
+    kind = choose.choice(sorted({page.kind for page in pages}))
+    page = choose.choice([page for page in pages if page.kind == kind])
+    place, of_meta = f"{name}, {kind} page", kind == "meta"
+    way = choose.random()
+    if way < 0.1:
+        other = choose.choice([other for other in pages if other != page])
+        _overwrite(file, page.start, file.read_bytes()[other.start : other.start + PAGE])
+        return Injection(place, "another page in the place", collection, older=of_meta)
+    if way < 0.2 and older.stat().st_size >= page.start + PAGE:
+        _overwrite(file, page.start, older.read_bytes()[page.start : page.start + PAGE])
+        return Injection(place, "older page in the place", collection, older=of_meta)
+    used = choose.choice(page.used)
+    return Injection(place, _bytes_act(file, used.start, used.stop, choose), collection, older=of_meta)
+
+
+def _bytes_act(file: Path, start: int, end: int, choose: random.Random) -> str:
+    """Damage some of the bytes from `start` to `end`."""
+    data = file.read_bytes()
+    act = choose.choice(["flipped bit", "flipped bit", "flipped bits", "zeros", "noise"])
+    if act in ("flipped bit", "flipped bits"):
+        changed = bytearray(data)
+        for _ in range(1 if act == "flipped bit" else choose.randint(2, 20)):
+            changed[choose.randrange(start, end)] ^= 1 << choose.randrange(8)
+        file.write_bytes(changed)
+        return act
+    at = choose.randrange(start, end)
+    size = min(end - at, choose.choice([8, SECTOR, 8 * SECTOR]))
+    _overwrite(file, at, bytes(size) if act == "zeros" else choose.randbytes(size))
+    return act
+
+
+def _whole_file(file: Path, name: Path, estate: Estate, choose: random.Random) -> str:
+    """Damage a file as a whole; `name` is its path in a data directory."""
+    act = choose.choice(["truncation", "truncation", EMPTIED, "removal", SWAPPED, SET_BACK])
+    if act == "truncation":
+        size = choose.randrange(file.stat().st_size)
+        with open(file, "r+b") as opened:
+            opened.truncate(choose.choice([size, size // PAGE * PAGE]))
+    elif act == EMPTIED:
+        file.write_bytes(b"")
+    elif act == "removal":
+        file.unlink()
+    elif act == SWAPPED:
+        collections, number, *rest = name.parts
+        shutil.copyfile(estate.now / collections / f"{3 - int(number):08}" / Path(*rest), file)
+    else:
+        shutil.copyfile(estate.older / name, file)
+    return act
+
+
+def _overwrite(file: Path, at: int, data: bytes) -> None:
+    with open(file, "r+b") as opened:
+        opened.seek(at)
+        opened.write(data)

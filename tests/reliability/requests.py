@@ -1,0 +1,172 @@
+"""Proof: whatever bytes a caller sends, the answer is one of our status codes, and the server serves on."""
+
+import random
+from collections.abc import Iterator
+from typing import Any, cast
+
+import grpc
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from memory3.client import Client
+from memory3.cluster.server import Server
+from memory3.store.types import Document
+from memory3.wire.methods import GENERATION_SERVICE, MEMORY_SERVICE
+
+from .mutation import mutated
+from .outcome import Outcome
+
+TIMEOUT_S = 2.0
+GENERATION_SHARE = 0.02
+"""A generation costs a hundred times as much as any other call."""
+MUTATED_SHARE = 0.5
+REPEATS_MAX = 3
+QUIET = "quiet"
+"""A collection that no message of the fuzzer names; what it answers must not change."""
+ANSWERS = {
+    grpc.StatusCode.OK,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+"""What a healthy server may say to bad input; INTERNAL and UNKNOWN would be mistakes of ours."""
+USUAL_SHARE = 0.75
+"""Of the fields that are set to what a caller would send, so that calls get past the first look at them."""
+COLLECTIONS = ["", "default", "fuzz"]
+USUAL_STRINGS = ["a", "key", "A text."]
+STRINGS = [
+    "",
+    "default",
+    "fuzz",
+    "nowhere",
+    "a",
+    "key",
+    "\0",
+    "x" * 600,
+    "日本",
+    "\U0001f41d",
+    "A text. " * 20,
+    "AWtleQ",
+]
+INTEGERS = [0, 1, 2, 5, 16, 63, 64, 1_000, 1_001, 10_001, 1 << 31, (1 << 32) - 1, 1 << 53, (1 << 63) - 1, (1 << 64) - 1]
+FLOATS = [0.0, -0.0, 0.5, 1.0, -1.0, 1e-45, 3.4e38, float("inf"), float("-inf"), float("nan")]
+UNIT_VECTOR = b"\0\0\x80\x3f" + bytes(4 * 383)
+"""Of the size of the packaged embedder's, float32."""
+VIOLATIONS_MAX = 20
+
+
+def fuzz_requests(server: Server, messages: int, seed: int = 0) -> Outcome:
+    """Send `messages` made-up and mutated messages to every method of a running server."""
+    outcome = Outcome("fuzz, requests", "made-up and mutated messages to every method of a real gRPC server")
+    choose = random.Random(seed)
+    with Client(server.address) as client, grpc.insecure_channel(server.address) as channel:
+        before = _prepared(client)
+        memory_methods, generation_methods = list(_methods(MEMORY_SERVICE)), list(_methods(GENERATION_SERVICE))
+        while outcome.counts["messages"] < messages and len(outcome.violations) < VIOLATIONS_MAX:
+            methods = generation_methods if choose.random() < GENERATION_SHARE else memory_methods
+            method = choose.choice(methods)
+            data = _message(method, choose)
+            code, details = _send(channel, method, data)
+            outcome.counts["messages"] += 1
+            outcome.counts[code.name] += 1
+            outcome.places[method.name, code.name] += 1
+            if code not in ANSWERS:
+                outcome.violations.append(f"{method.name} of {data[:80]!r} ({len(data)} bytes): {code.name}: {details}")
+        outcome.violations += _changed(client, before)
+    return outcome.done()
+
+
+def _prepared(client: Client) -> Any:
+    client.create_collection(QUIET)
+    client.upsert([Document(f"key {number}", f"Text {number}.") for number in range(20)], collection=QUIET)
+    return _answers(client)
+
+
+def _answers(client: Client) -> Any:
+    hits = client.recall(["Text 3.", "Text 7."], 5, collection=QUIET)
+    return client.list(limit=50, collection=QUIET).documents, hits, client.count(collection=QUIET)
+
+
+def _changed(client: Client, before: Any) -> Iterator[str]:
+    """The server lives, what was not spoken of is as it was, and a change is taken and found."""
+    if _answers(client) != before:
+        yield "a collection that no message named answers otherwise than before"
+    for info in client.list_collections():
+        for problem in client.check(full=True, collection=info.name).problems:
+            yield f"check of {info.name!r}: {problem}"
+    client.upsert(Document("later", "What came after."), collection=QUIET)
+    if client.recall("What came after.", 1, collection=QUIET)[0].key != "later":
+        yield "what is stored afterwards is not found"
+
+
+def _methods(service: Any) -> Iterator[Any]:
+    yield from service.methods
+
+
+def _message(method: Any, choose: random.Random) -> bytes:
+    message = GetMessageClass(method.input_type)()
+    _fill(message, choose)
+    data = bytes(message.SerializeToString())
+    return mutated(data, choose) if choose.random() < MUTATED_SHARE else data
+
+
+def _fill(message: Message, choose: random.Random) -> None:
+    """Set some of the fields, by chance, to values at the edges of what they hold."""
+    for field in message.DESCRIPTOR.fields:
+        if choose.random() < 0.35:
+            continue
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            value_field = field.message_type.fields_by_name["value"]
+            for _ in range(choose.randrange(REPEATS_MAX)):
+                entry = getattr(message, field.name)
+                key = choose.choice(STRINGS)
+                if value_field.message_type is not None:
+                    _fill(entry[key], choose)
+                else:
+                    entry[key] = _value(value_field, choose)
+        elif field.is_repeated:
+            for _ in range(choose.randrange(REPEATS_MAX)):
+                if field.message_type is not None:
+                    _fill(getattr(message, field.name).add(), choose)
+                else:
+                    getattr(message, field.name).append(_value(field, choose))
+        elif field.message_type is not None:
+            _fill(getattr(message, field.name), choose)
+        else:
+            setattr(message, field.name, _value(field, choose))
+
+
+def _value(field: Any, choose: random.Random) -> Any:
+    kind = field.cpp_type
+    usual = choose.random() < USUAL_SHARE
+    if kind == FieldDescriptor.CPPTYPE_STRING:
+        if field.type == FieldDescriptor.TYPE_BYTES:
+            return UNIT_VECTOR if usual else choose.choice([b"", b"123", bytes(len(UNIT_VECTOR)), choose.randbytes(40)])
+        return choose.choice((COLLECTIONS if field.name == "collection" else USUAL_STRINGS) if usual else STRINGS)
+    if kind == FieldDescriptor.CPPTYPE_BOOL:
+        return choose.random() < 0.5
+    if kind in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
+        return choose.random() if usual else choose.choice(FLOATS)
+    bits = 32 if kind in (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_UINT32) else 64
+    number = choose.randint(1, 9) if usual else choose.choice(INTEGERS) % (1 << bits)
+    signed = kind in (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64)
+    return number - (1 << bits) if signed and number >> (bits - 1) else number
+
+
+def _send(channel: Any, method: Any, data: bytes) -> tuple[grpc.StatusCode, str]:
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    try:
+        if method.server_streaming:
+            for _ in channel.unary_stream(path)(data, timeout=TIMEOUT_S):
+                pass
+        elif method.client_streaming:
+            channel.stream_unary(path)(iter([data, data]), timeout=TIMEOUT_S)
+        else:
+            channel.unary_unary(path)(data, timeout=TIMEOUT_S)
+    except grpc.RpcError as error:
+        call = cast(grpc.Call, error)  # what a channel raises is always both
+        return call.code(), call.details() or ""
+    return grpc.StatusCode.OK, ""

@@ -1,0 +1,36 @@
+"""Short form of the crash loop; the long one is `python bench/reliability.py --only crash`."""
+
+from pathlib import Path
+
+from memory3.store.directory import DataDirectory
+from memory3.tests.reliability.content import DIMENSION, EMBEDDER, embedded_of
+from memory3.tests.reliability.crash import crash_loop
+from memory3.tests.reliability.processes import processes
+from memory3.tests.reliability.serving import die_reading
+
+REWRITES = 60
+
+
+def test_nothing_acknowledged_is_lost_and_nothing_deleted_answers(tmp_path: Path) -> None:
+    outcome = crash_loop(tmp_path / "data", kills=20)
+    assert outcome.violations == []
+    assert outcome.counts["kills"] == 20 and outcome.counts["changes acknowledged"] > 100
+
+
+def test_a_process_killed_while_it_read_keeps_no_page_from_being_used_again(tmp_path: Path) -> None:
+    """A reader that is still registered would hold every page that was freed since: the file would grow for ever."""
+    with DataDirectory.open(tmp_path) as directory:
+        directory.create_collection("default", EMBEDDER, DIMENSION).upsert([embedded_of("key", "0")])
+    reader = processes().Process(target=die_reading, args=(tmp_path,))
+    reader.start()
+    reader.join()
+    assert reader.exitcode == -9
+    (file,) = tmp_path.glob("collections/*/shard-0000/records/data.mdb")
+    with DataDirectory.open(tmp_path) as directory:
+        collection = directory.collection("default")
+        for rewrite in range(REWRITES):
+            collection.upsert([embedded_of("key", f"{rewrite + 1}")])
+            if rewrite == REWRITES // 2:
+                size = file.stat().st_size
+        assert collection.check(full=True).problems == ()
+    assert file.stat().st_size <= size + (8 << 12)
