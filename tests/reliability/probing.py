@@ -32,7 +32,8 @@ class Seen:
     """What one collection answered.
 
     `wrong` is what it must never answer, an error that is not ours included; `missing` how many documents and hits
-    were not answered, `old` how many documents as they were before, where that is allowed; `reported` each of our
+    were not answered, `old` how many documents as they were before, where that is allowed; `opened` whether it could
+    be asked at all; `reported` each of our
     errors and each problem that `check` names; `logged` what only the log tells, as damage to a thing that is built
     again; `mended` whether sending the documents again made all well.
     """
@@ -40,6 +41,7 @@ class Seen:
     wrong: list[str] = field(default_factory=list)
     missing: int = 0
     old: int = 0
+    opened: bool = False
     reported: list[str] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
     mended: bool = False
@@ -65,6 +67,7 @@ def probe(path: Path, allowed: list[States], parent: Connection) -> None:
         for name in names:
             collection = seen[name].of(directory.collection, name)
             if collection is not None:
+                seen[name].opened = True
                 _Probe(collection, [states[name] for states in allowed], seen[name]).run()
         seen[DIRECTORY].of(directory.close)
     parent.send(seen)
