@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -85,6 +86,15 @@ def row(outcome: Outcome) -> str:
     return f"| {outcome.proof} | {outcome.what} | {counts} | {len(outcome.violations)} | {outcome.seconds:,.0f} s |"
 
 
+def print_places(outcome: Outcome) -> None:
+    """What came of what, with the rarest and gravest not lost in the table."""
+    by_result: dict[str, list[str]] = defaultdict(list)
+    for (place, result), count in sorted(outcome.places.items()):
+        by_result[result].append(f"{place} {count}")
+    for result, places in sorted(by_result.items()):
+        print(f"{outcome.proof}: {result}: {', '.join(places)}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=sorted(PROOFS), action="append", help="this proof only; may be repeated")
@@ -103,6 +113,7 @@ def main() -> int:
                 print(row(outcome), flush=True)
     print()
     for outcome in outcomes:
+        print_places(outcome)
         for name, figure in outcome.figures.items():
             print(f"{outcome.proof}: {name}: {figure}")
         for violation in outcome.violations:

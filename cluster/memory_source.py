@@ -35,10 +35,11 @@ class CollectionSource:
 
     def _fetch(self, seqs: Sequence[int]) -> list[bytes | None]:
         fingerprint = self._models.language_model.fingerprint
-        while True:
+        for _ in seqs:
             try:
                 return self._collection.fetch_key_values(fingerprint, seqs)
             except Corrupted as error:
                 # The store has removed what was damaged, so these memories are cold now and their text is still
-                # there: they are written again. Each round removes at least one, so this ends.
+                # there: they are written again. Each round removes at least one, or it is no value that is damaged.
                 _log.warning("%s; they are written again", error)
+        return self._collection.fetch_key_values(fingerprint, seqs)

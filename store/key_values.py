@@ -99,6 +99,10 @@ class KeyValues:
                 raise Corrupted("a counter is missing")
             for _ in self.by_fingerprint(txn):
                 pass
+            # LMDB finds a damaged page only when it comes there: found later, every call would fail until a restart,
+            # found by the shard, that would not open for the sake of what can be written again.
+            for key in chain(self.values.keys(txn), self.quarantine.keys(txn, self.values.name)):
+                decode_value_key(key)
             self.applied = applied
 
     def by_fingerprint(self, txn: Transaction) -> Iterator[tuple[str, FingerprintRecord]]:

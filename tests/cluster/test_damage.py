@@ -6,7 +6,7 @@ import pytest
 from memory3.client import Client
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
-from memory3.store.errors import Corrupted
+from memory3.store.errors import Corrupted, Unavailable
 from memory3.store.types import Document
 
 BEES = Document("bees", "Mira Sandoval keeps bees on the roof of the old post office.")
@@ -77,3 +77,19 @@ def _flip(data: Path, environment: str, content: bytes) -> None:
         stored[at + len(content) // 2] ^= 1
         at = stored.find(content)
     path.write_bytes(stored)
+
+
+def test_an_answer_ends_when_the_file_of_key_values_breaks_under_it(tmp_path: Path, random_model: str) -> None:
+    """What LMDB cannot read is no damaged value that could be removed; the next start makes the file anew."""
+    with Embedded(tmp_path / "data", model=random_model) as memory:
+        memory.upsert(BEES)
+        memory.write()
+        (path,) = (tmp_path / "data").glob("collections/*/shard-0000/kv/data.mdb")
+        with open(path, "r+b") as file:
+            file.seek(2 * 4096)
+            file.write(bytes(path.stat().st_size - 2 * 4096))
+        with pytest.raises((Corrupted, Unavailable), match="kv"):
+            memory.ask("Who keeps bees?", max_tokens=2).result()
+    with Embedded(tmp_path / "data", model=random_model) as memory:
+        assert memory.ask("Who keeps bees?", max_tokens=2).result().memories[0].key == "bees"
+        assert memory.check(full=True).ok

@@ -77,7 +77,7 @@ def _one_life(path: Path, oracle: Oracle, choose: random.Random, outcome: Outcom
 
 def _count(outcome: Outcome, place: str) -> None:
     outcome.counts["kills"] += 1
-    outcome.counts[f"killed at {place}"] += 1
+    outcome.places["kill", place] += 1
 
 
 @contextmanager

@@ -36,6 +36,11 @@ class Injection:
     collection: str | None
     older: bool = False
 
+    @property
+    def derived(self) -> bool:
+        """Whether it is of a file that can be built again: without it every document must still be served."""
+        return self.place.startswith(("kv", SNAPSHOT))
+
     def __str__(self) -> str:
         return f"{self.act} of {self.place} of {self.collection or 'the directory'}"
 
@@ -76,6 +81,12 @@ def _judge(injection: Injection, number: int, estate: Estate, copy: Path, outcom
     if any(one.missing for one in damaged) and not reported:
         found.append(f"{sum(one.missing for one in damaged)} answers are missing, and nothing is reported")
     old = any(one.old for one in damaged)
+    if injection.derived and injection.act != SWAPPED:
+        found += [
+            f"{name} serves less: {one.missing} missing, {one.reported[:2]}"
+            for name, one in seen.items()
+            if name and (one.missing or not one.opened)
+        ]
     effect = "reported" if reported else "logged" if seen[DIRECTORY].logged else SILENT if old else "without effect"
     outcome.counts[effect] += 1
     outcome.places[f"{injection.place}: {injection.act}", effect] += 1

@@ -32,7 +32,8 @@ class Seen:
     """What one collection answered.
 
     `wrong` is what it must never answer, an error that is not ours included; `missing` how many documents and hits
-    were not answered, `old` how many documents as they were before, where that is allowed; `reported` each of our
+    were not answered, `old` how many documents as they were before, where that is allowed; `opened` whether it could
+    be asked at all; `reported` each of our
     errors and each problem that `check` names; `logged` what only the log tells, as damage to a thing that is built
     again; `mended` whether sending the documents again made all well.
     """
@@ -40,6 +41,7 @@ class Seen:
     wrong: list[str] = field(default_factory=list)
     missing: int = 0
     old: int = 0
+    opened: bool = False
     reported: list[str] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
     mended: bool = False
@@ -65,6 +67,7 @@ def probe(path: Path, allowed: list[States], parent: Connection) -> None:
         for name in names:
             collection = seen[name].of(directory.collection, name)
             if collection is not None:
+                seen[name].opened = True
                 _Probe(collection, [states[name] for states in allowed], seen[name]).run()
         seen[DIRECTORY].of(directory.close)
     parent.send(seen)
@@ -135,7 +138,7 @@ class _Probe:
             self._seen.old += version != self._allowed[0].versions.get(document.key)
 
     def _recall(self, live: dict[int, str]) -> None:
-        for text in [*list(live.values())[:: max(1, len(live) // 3)], "anything"]:
+        for text in [*list(live.values())[:1], "anything"]:
             query = vector_of(text)
             hits = (self._seen.of(self._collection.recall, query[None], K) or [[]])[0]
             self._seen.wrong += [problem for hit in hits for problem in self._wrong_hit(hit, query)]
@@ -155,12 +158,19 @@ class _Probe:
         stats = self._seen.of(self._collection.stats)
         last = min(stats.positions[0] if stats else 0, SEQS_MAX) + 50
         for fingerprint in FINGERPRINTS:
-            for seq in range(1, last):
-                found = self._seen.of(self._collection.fetch_key_values, fingerprint, [seq])
-                value = found[0] if found else None
+            for seq, value in self._values(fingerprint, range(1, last)):
                 texts = {state.memories.get(seq, "") for state in self._allowed}
                 if value is not None and value not in {values_of(fingerprint, seq, text) for text in texts if text}:
                     self._seen.wrong.append(f"the key-values of seq {seq} of {fingerprint!r} are wrong")
+
+    def _values(self, fingerprint: str, seqs: range) -> Iterator[tuple[int, bytes | None]]:
+        found = self._seen.of(self._collection.fetch_key_values, fingerprint, seqs)
+        if found is not None:
+            yield from zip(seqs, found, strict=True)
+            return
+        for seq in seqs:
+            found = self._seen.of(self._collection.fetch_key_values, fingerprint, [seq])
+            yield seq, found[0] if found else None
 
     def _mend(self) -> bool:
         collection = self._collection

@@ -1,5 +1,6 @@
 """A server for the crash loop: the real one, over gRPC, on a real directory; only texts are embedded by their names."""
 
+import logging
 import os
 import signal
 import time
@@ -58,6 +59,8 @@ def serve(path: Path, opening: KillPoint | None, parent: Connection) -> None:
     Runs in a process of its own and never returns by itself.
     """
     limits.SNAPSHOT_CHANGES_MIN, limits.CHANGES_KEPT = SNAPSHOT_CHANGES_MIN, CHANGES_KEPT
+    # An index that has to be built again is no news here.
+    logging.disable(logging.WARNING)
     if opening is not None:
         kill_at(opening)
     memory = Embedded(path)

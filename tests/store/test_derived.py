@@ -309,3 +309,23 @@ def test_key_values_ahead_of_restored_records_are_set_back(data: Path, tmp_path:
         key_values = collection._shards[0]._key_values
         with key_values.environment.reading() as txn:
             assert key_values.numbers.get(txn, b"applied") == position
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 1.0])
+def test_a_damaged_page_of_key_values_costs_key_values_and_nothing_else(tmp_path: Path, share: float) -> None:
+    """LMDB's error at that page kept the whole collection from being opened, or came back with every fetch."""
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded(str(number), f"text {number}") for number in range(100)])
+        collection.put_key_values("model", [(seq, bytes([seq]) * 500) for seq in range(1, 101)])
+        expected = [hit.text for hit in hits(collection)]
+    file = tmp_path / KEY_VALUES / "data.mdb"
+    content = bytearray(file.read_bytes())
+    first = 2 * 4096
+    content[first + int((len(content) - first) * (share - 0.2)) : first + int((len(content) - first) * share)] = b""
+    file.write_bytes(content.ljust(file.stat().st_size, b"\0"))
+    with collection_at(tmp_path) as collection:
+        assert [hit.text for hit in hits(collection)] == expected
+        for seq, value in enumerate(collection.fetch_key_values("model", range(1, 101)), start=1):
+            assert value in (None, bytes([seq]) * 500)
+        assert collection.check(full=True).problems == ()
+        assert all(collection.put_key_values("model", [(seq, bytes([seq]) * 500) for seq in range(1, 101)]))
