@@ -65,8 +65,16 @@ def test_it_runs_and_prints_tables(
     np.savez(
         tmp_path / f"references-{index.REFERENCES}.npz", references=directions(600), questions=directions(200, seed=4)
     )
-    assert index.main(["--cache", str(tmp_path), "--sizes", "300", "600", "--markdown", str(tmp_path / "table")]) == 0
+    sizes, parts = ["--sizes", "300", "600"], ["--parts", "kinds", "alone", "shard"]
+    assert index.main(["--cache", str(tmp_path), *sizes, *parts, "--markdown", str(tmp_path / "table")]) == 0
     printed = capsys.readouterr().out
     assert printed.strip() == (tmp_path / "table").read_text().strip()
-    for expected in ("commit", "| flat | 1.000 |", "exact, 32 lists", "quantized, 49 lists", "upsert beside saving"):
+    for expected in (
+        "commit",
+        "| flat | 1.000 |",
+        "exact, 32 lists",
+        "quantized, 49 lists",
+        "upsert beside saving",
+        "index alone",
+    ):
         assert expected in printed
