@@ -48,8 +48,9 @@ def main() -> None:
     print(f"{model.name}, trained with {layout.rule}, {layout.kept_tokens} kept; {64 * len(batches)} questions\n")
     print("| rule | " + " | ".join(f"{kept} kept" for kept in KEPT) + " |")
     print("|---" * (len(KEPT) + 1) + "|")
-    sizes = [KeyValueForm(replace(layout, kept_tokens=kept), form.kv_heads, form.head_size).bytes for kept in KEPT]
-    print("| bytes of a memory | " + " | ".join(f"{size:,}" for size in sizes) + " |")
+    stored = [replace(layout, kept_tokens=kept, stored="bfloat16") for kept in KEPT]
+    sizes = [KeyValueForm(of_kept, form.kv_heads, form.head_size).bytes for of_kept in stored]
+    print("| bytes of a memory in bfloat16 | " + " | ".join(f"{size:,}" for size in sizes) + " |")
     for rule in RULES:
         row = [f"{exact_match(model, batches, rule, kept):.3f}" for kept in KEPT]
         print(f"| {rule} | " + " | ".join(row) + " |", flush=True)

@@ -78,6 +78,7 @@ class Recipe:
     memory_layers: tuple[int, ...] = (1, 2, 3, 4)
     rule: str = "key_value_norm"
     recall_weight: float = 30.0
+    stored: str = "int4"
     weight_decay: float = 0.05
     quotation_share: float = 0.06
     cloze_share: float = 0.16
@@ -86,7 +87,9 @@ class Recipe:
 
     def layout(self, kept_tokens: int) -> MemoryLayout:
         """The memory layout of a stage that keeps `kept_tokens`."""
-        return MemoryLayout(self.memory_layers, kept_tokens, self.rule, recall_weight=self.recall_weight)
+        return MemoryLayout(
+            self.memory_layers, kept_tokens, self.rule, stored=self.stored, recall_weight=self.recall_weight
+        )
 
 
 def natural_sources(recipe: Recipe, text: Path, seed: int) -> tuple[tuple[PassageSource, float], ...]:
