@@ -236,9 +236,10 @@ def _snapshot(choose: random.Random) -> tuple[Any, ...]:
 
 
 def _written_snapshot(folder: Path, plain: tuple[Any, ...]) -> bytes:
-    head, (centroids, ranges, slices) = plain[:7], plain[7:]
+    kind, dimension, shard_id, base, seq, at, code_bytes, centroids, ranges, slices = plain
+    floats = np.array(centroids, np.float32), np.array(ranges, np.float32)
     arrays = [(number, np.array(ids, np.int64), np.array(codes, np.uint8)) for number, ids, codes in slices]
-    snapshot = Snapshot(*head, np.array(centroids, np.float32), np.array(ranges, np.float32), arrays)
+    snapshot = Snapshot(kind, dimension, shard_id, base, seq, at, code_bytes, *floats, arrays)
     write_snapshot(folder / "index.snapshot", snapshot)
     return (folder / "index.snapshot").read_bytes()
 
