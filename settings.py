@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     generations_waiting_max: int = Field(default=8, ge=0, le=1024, description="generations that may wait")
     watches_max: int = Field(default=8, ge=1, le=1024, description="callers that may watch changes at once")
     shards: int = Field(default=1, ge=1, le=64, description="shards of a new default collection")
+    bytes_max: int | None = Field(default=None, ge=1 << 20, description="bytes on disk that a collection may take")
+    key_values_bytes_max: int | None = Field(
+        default=None, ge=1 << 20, description="bytes of key-values that a collection may take; the least read make room"
+    )
     stop_grace_s: float = Field(default=10.0, ge=0, description="time that running calls get when the server stops")
 
     @model_validator(mode="after")

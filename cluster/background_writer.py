@@ -69,6 +69,9 @@ class BackgroundWriter:
         for texts in cold_batches(collection, model.fingerprint, None, SLICE_MEMORIES):
             if self._stopping.is_set() or not self._activity.quiet_for(LOOK_S):
                 return
+            if not collection.has_room_for_key_values():
+                # Others would have to make room, which may be wanted more. What is read is written when it is read.
+                break
             try:
                 write_memories(collection, model, texts)
             except InvalidArgument as error:

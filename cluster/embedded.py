@@ -29,6 +29,7 @@ from ..store.backup import back_up
 from ..store.collection import Collection
 from ..store.directory import DataDirectory
 from ..store.errors import FailedPrecondition, FingerprintMismatch, InvalidArgument, NotFound
+from ..store.room import Quotas
 from ..store.types import (
     BackupReport,
     CheckReport,
@@ -57,7 +58,7 @@ class Embedded:
     """A data directory opened in this process; a context manager, safe to share between threads.
 
     The collection "default" always exists, and is of this process's embedder, and of so many `shards`, as long as it is
-    empty. Model and embedder are loaded by the first call that needs them.
+    empty. `quotas` are those of each collection. Model and embedder are loaded by the first call that needs them.
 
     Raises:
         DirectoryInUse: another process serves the directory; it names the address to connect to.
@@ -72,10 +73,11 @@ class Embedded:
         model: str | None = None,
         device: str = "cpu",
         shards: int = 1,
+        quotas: Quotas | None = None,
     ) -> None:
         self.models = Models(embedder, model, device)
         self._shards = shards
-        self._directory = DataDirectory.open(path)
+        self._directory = DataDirectory.open(path, quotas)
         self._making_default = threading.Lock()
 
     def upsert(

@@ -52,6 +52,7 @@ def open_directory(settings: Settings) -> "Embedded":
     limit_threads(settings.threads)
     try:
         from ..cluster.embedded import Embedded
+        from ..store.room import Quotas
     except ImportError as error:
         raise FailedPrecondition(
             f"no server runs on {settings.data}, and opening it here needs more libraries ({error}); "
@@ -63,6 +64,7 @@ def open_directory(settings: Settings) -> "Embedded":
         model=settings.model,
         device=settings.device,
         shards=settings.shards,
+        quotas=Quotas(settings.bytes_max, settings.key_values_bytes_max),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..store.types import CollectionStats
+from ..store.types import CollectionStats, IndexKind, IndexState
 from .connection import connected
 from .options import CollectionName, Data, Json, ServerAddress, Target
 from .output import bytes_of, plain, print_json, results, table_of_fields, working
@@ -31,8 +31,9 @@ def stats(
         "position": ", ".join(map(str, found.positions)),
         "records": _space(found.records_bytes, found.records_free_bytes),
         "key-values": _space(found.key_values_bytes, found.key_values_free_bytes),
+        "reads of key-values": found.reads,
         "oldest read": f"{found.oldest_reader} commits behind",
-        "index in memory": bytes_of(found.index_bytes),
+        "index in memory": f"{bytes_of(found.index_bytes)}, {', '.join(map(_index, found.indices))}",
         "damaged values": found.quarantined,
     }
     results.print(table_of_fields(fields))
@@ -67,6 +68,11 @@ def check(
 
 def _space(used: int, free: int) -> str:
     return f"{bytes_of(used)} in use, {bytes_of(free)} free in the file"
+
+
+def _index(index: IndexState) -> str:
+    lists = f" of {index.lists} lists" if index.kind is IndexKind.QUANTIZED else ""
+    return f"{index.kind.name.lower()}{lists}{', being clustered' if index.clustering else ''}"
 
 
 def _fields(stats: CollectionStats) -> dict[str, Any]:

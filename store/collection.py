@@ -25,6 +25,7 @@ from .page_token import encode_page_token
 from .placement import shard_of_key
 from .progress import Progress, Tally
 from .requests import Request, digest_of_delete, digest_of_filter, digest_of_upsert
+from .room import Quotas
 from .seqs import shard_of_seq
 from .shard import Shard
 from .types import (
@@ -75,25 +76,31 @@ class Collection:
         self._threads = ThreadPoolExecutor(len(shards), thread_name_prefix="memory3-shard") if len(shards) > 1 else None
 
     @classmethod
-    def create(cls, path: Path, info: CollectionInfo) -> "Collection":
+    def create(cls, path: Path, info: CollectionInfo, quotas: Quotas) -> "Collection":
         """Make an empty collection in the new directory `path`."""
-        return cls._of(path, info, Shard.create)
+        return cls._of(path, info, quotas, Shard.create)
 
     @classmethod
-    def open(cls, path: Path, info: CollectionInfo) -> "Collection":
+    def open(cls, path: Path, info: CollectionInfo, quotas: Quotas) -> "Collection":
         """Open what `create` made.
 
         Raises:
             Corrupted: its records are damaged, missing or another collection's.
         """
-        return cls._of(path, info, Shard.open)
+        return cls._of(path, info, quotas, Shard.open)
 
     @classmethod
-    def _of(cls, path: Path, info: CollectionInfo, shard: Callable[[Path, CollectionInfo, int], Shard]) -> "Collection":
+    def _of(
+        cls,
+        path: Path,
+        info: CollectionInfo,
+        quotas: Quotas,
+        shard: Callable[[Path, CollectionInfo, int, Quotas], Shard],
+    ) -> "Collection":
         with ExitStack() as opened:
             shards = []
             for number in range(info.shards):
-                shards.append(shard(path / _shard_name(number), info, number))
+                shards.append(shard(path / _shard_name(number), info, number, quotas))
                 opened.callback(shards[-1].close, False)
             opened.pop_all()
         return cls(info, shards)
@@ -277,6 +284,10 @@ class Collection:
     def sweep(self) -> int:
         """Delete documents that have expired, a bounded number of each shard, and return how many."""
         return sum(shard.sweep() for shard in self._shards)
+
+    def has_room_for_key_values(self) -> bool:
+        """Say whether key-values can be added everywhere without others making room for them."""
+        return all(shard.has_room_for_key_values() for shard in self._shards)
 
     def stats(self) -> CollectionStats:
         return merged_stats(self.info, self._all(lambda shard: shard.stats()))

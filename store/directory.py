@@ -19,6 +19,7 @@ from .errors import AlreadyExists, Corrupted, FailedPrecondition, NotFound, Reso
 from .format import FORMAT, check_format
 from .lock_file import DirectoryLock
 from .progress import Progress, one_at_a_time
+from .room import Quotas
 from .types import CollectionInfo, CompactReport
 from .validation import check_collection, check_collection_name
 
@@ -46,10 +47,11 @@ _NUMBER = re.compile("[0-9]{8,}")
 class DataDirectory:
     """A data directory, open and locked. Collections are opened when first asked for."""
 
-    def __init__(self, path: Path, lock: DirectoryLock, catalog: Catalog) -> None:
+    def __init__(self, path: Path, lock: DirectoryLock, catalog: Catalog, quotas: Quotas) -> None:
         self.path = path
         self._lock_file = lock
         self._catalog = catalog
+        self._quotas = quotas
         self._open: dict[str, Collection] = {}
         self._mutex = threading.RLock()
         self._closed = False
@@ -57,8 +59,8 @@ class DataDirectory:
         """Held by a backup or a compaction: each reads and writes as much as the disk gives."""
 
     @classmethod
-    def open(cls, path: str | Path) -> "DataDirectory":
-        """Open a data directory, or make one where there is nothing.
+    def open(cls, path: str | Path, quotas: Quotas | None = None) -> "DataDirectory":
+        """Open a data directory, or make one where there is nothing; `quotas` are those of each collection.
 
         Raises:
             DirectoryInUse: another opener has it; names the address where it is served.
@@ -71,7 +73,7 @@ class DataDirectory:
         make_directory(path)
         lock = DirectoryLock(path)
         try:
-            directory = cls(path, lock, _catalog(path))
+            directory = cls(path, lock, _catalog(path), quotas or Quotas())
             directory._sweep()
             return directory
         except BaseException:
@@ -97,7 +99,7 @@ class DataDirectory:
         with self._using():
             if name not in self._open:
                 info, number = self._entry(name)
-                self._open[name] = Collection.open(self._directory(number), info)
+                self._open[name] = Collection.open(self._directory(number), info, self._quotas)
             return self._open[name]
 
     def create_collection(self, name: str, embedder: str, dimension: int, shards: int | None = None) -> Collection:
@@ -120,7 +122,7 @@ class DataDirectory:
             # Files first, catalog second: a crash in between leaves files that nobody names, swept at the next open.
             path = self._directory(self._catalog.next_directory)
             shutil.rmtree(path, ignore_errors=True)
-            collection = Collection.create(path, info)
+            collection = Collection.create(path, info, self._quotas)
             try:
                 self._write(self._catalog.with_collection(info))
             except BaseException:

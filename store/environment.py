@@ -209,6 +209,11 @@ class Environment:
         """Return the bytes of the data file that hold nothing."""
         return max(0, self.file_bytes() - self.bytes_used(txn))
 
+    def reach(self) -> int:
+        """Return the end of the last page that was ever used; what lies before may be free."""
+        with self._in_use.reading(), self.errors():
+            return (int(self.lmdb.info()["last_pgno"]) + 1) * int(self.lmdb.stat()["psize"])
+
     def file_bytes(self) -> int:
         """Return the size of the data file."""
         with disk_errors(f"looking at {self.path / DATA_FILE}"):

@@ -6,7 +6,7 @@ Nothing here knows whether a memory is live: the shard asks the records first, a
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -28,6 +28,7 @@ from .format import (
 )
 from .identity import IDENTITY, identity_table, read_identity
 from .quarantine import Quarantine
+from .reads import Reads
 from .seal import Damaged
 from .seqs import base_of
 
@@ -48,6 +49,7 @@ class KeyValues:
         self.fingerprints = environment.table("fingerprints", encode_fingerprint, decode_fingerprint)
         self.values = environment.table("values", bytes, bytes)
         self.quarantine = Quarantine(environment)
+        self.reads = Reads(environment)
         self.applied = 0
 
     @classmethod
@@ -104,6 +106,7 @@ class KeyValues:
             for key in chain(self.values.keys(txn), self.quarantine.keys(txn, self.values.name)):
                 decode_value_key(key)
             self.applied = applied
+            self.reads.load(txn)
 
     def by_fingerprint(self, txn: Transaction) -> Iterator[tuple[str, FingerprintRecord]]:
         """Yield each model fingerprint with its record."""
@@ -157,6 +160,28 @@ class KeyValues:
         number = record.number
         return lambda seq: self.values.exists(txn, encode_value_key(number, seq))
 
+    def make_room(self, over: int, bytes_max: int, new: Set[int]) -> int:
+        """Remove those read least, `over` bytes and a spare, the `new` seqs last of their like; return how many.
+
+        Their memories are cold from then on, and can be written again from their text.
+        """
+        with self.environment.reading() as txn:
+            sizes = {record.number: record.value_bytes for _, record in self.by_fingerprint(txn)}
+            keys = sorted(self.values.keys(txn), key=lambda key: self._worth(decode_value_key(key)[1], new))
+        wanted = over + bytes_max // limits.SPARE_SHARE
+        dead: list[bytes] = []
+        for key in keys:
+            if wanted <= 0:
+                break
+            wanted -= sizes.get(decode_value_key(key)[0], 0)
+            dead.append(key)
+        with self.environment.writing() as txn:
+            self._delete(txn, dead)
+        return len(dead)
+
+    def _worth(self, seq: int, new: Set[int]) -> tuple[int, bool, int]:
+        return self.reads.of(seq), seq in new, seq
+
     def forget(self, forgotten: Iterable[range], applied: int) -> None:
         """Remove the key-values of these seqs, of which the last was forgotten at seq `applied`."""
         with self.environment.reading() as txn:
@@ -170,6 +195,7 @@ class KeyValues:
             ]
         if dead:
             self._remove(dead, applied)
+        self.reads.forget(seq for seqs in forgotten for seq in seqs)
         self.applied = applied
 
     def sweep(self, is_live: Callable[[int], bool], applied: int) -> None:
@@ -190,6 +216,7 @@ class KeyValues:
         """Make `applied` durable, so that the changes up to it may be trimmed."""
         with self.environment.writing() as txn:
             self.numbers.put(txn, _APPLIED, self.applied)
+            self.reads.save(txn)
 
     def expel(self, damages: Iterable[Damaged]) -> None:
         """Remove key-values that are damaged still, and mark them: they read as cold and can be written again."""

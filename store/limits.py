@@ -72,6 +72,13 @@ REQUEST_ID_BYTES_MAX = 256
 REQUESTS_KEPT = 100_000
 """Answers kept in a shard for requests that are sent again."""
 
+BYTES_RESERVED = 16 << 20
+"""Bytes of a disk, and of each map, that only deletes may use."""
+READS_KEPT = 1 << 20
+"""Memories whose reads are counted; over it counts are halved, and those of one read dropped."""
+SPARE_SHARE = 10
+"""Key-values that are over their quota are removed until one part in so many of it is free."""
+
 RECORDS_BYTES_MAX = 128 << 30
 KEY_VALUES_BYTES_MAX = 1 << 40
 """Sizes of the LMDB maps of a shard: address space, neither disk nor memory."""

@@ -1,8 +1,9 @@
-"""The thread of a shard that saves and clusters its index beside everybody's calls."""
+"""The thread of a shard that saves and clusters its index, and sweeps what has expired, beside everybody's calls."""
 
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from .derived import Derived
@@ -22,11 +23,22 @@ class Stopped(Exception):
 
 
 class Maintenance:
-    """Saves and clusters when it is due, in a thread that lives while there is work. A failure is only logged."""
+    """Does what is due, in a thread that lives while there is work. A failure is only logged.
 
-    def __init__(self, derived: Derived, writer: AbstractContextManager[object]) -> None:
+    `sweep` deletes some of the documents that have expired; `sweep_is_due` says whether there are any.
+    """
+
+    def __init__(
+        self,
+        derived: Derived,
+        writer: AbstractContextManager[object],
+        sweep: Callable[[], object],
+        sweep_is_due: Callable[[], bool],
+    ) -> None:
         self._derived = derived
         self._writer = writer
+        self._sweep = sweep
+        self._sweep_is_due = sweep_is_due
         self._mutex = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -58,7 +70,7 @@ class Maintenance:
         self.wait()
 
     def _is_due(self) -> bool:
-        return self._derived.clustering_is_due() or self._derived.save_is_due()
+        return self._derived.clustering_is_due() or self._derived.save_is_due() or self._sweep_is_due()
 
     def _run(self) -> None:
         try:
@@ -68,10 +80,10 @@ class Maintenance:
             pass
         except Memory3Error as error:
             self._not_before = time.monotonic() + _RETRY_S
-            _log.warning("the index could not be saved or clustered, it is tried again later: %s", error)
+            _log.warning("a shard could not be kept up, it is tried again later: %s", error)
         except Exception:
             self._not_before = time.monotonic() + _RETRY_S
-            _log.exception("the index could not be saved or clustered, it is tried again later")
+            _log.exception("a shard could not be kept up, it is tried again later")
         finally:
             with self._mutex:
                 self._thread = None
@@ -82,6 +94,9 @@ class Maintenance:
             self._derived.cluster(self._writer, self._give_way)
         if self._derived.save_is_due():
             self._derived.save(self._give_way)
+        if self._sweep_is_due():
+            self._sweep()
+            self._give_way()
 
     def _give_way(self) -> None:
         worked = time.monotonic() - self._worked_since

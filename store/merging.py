@@ -37,6 +37,8 @@ def merged_stats(info: CollectionInfo, stats: Sequence[CollectionStats]) -> Coll
         records_free_bytes=sum(one.records_free_bytes for one in stats),
         key_values_free_bytes=sum(one.key_values_free_bytes for one in stats),
         oldest_reader=max(one.oldest_reader for one in stats),
+        reads=sum(one.reads for one in stats),
+        indices=tuple(index for one in stats for index in one.indices),
     )
 
 

@@ -8,7 +8,7 @@ import builtins
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +43,7 @@ from .requests import (
     upsert_results_from_json,
     upsert_results_to_json,
 )
+from .room import Quotas, Room
 from .seal import Damaged
 from .terms import NAME as TERMS
 from .types import (
@@ -84,23 +85,26 @@ class Shard:
     Every method raises Unavailable once the shard is closed.
     """
 
-    def __init__(self, path: Path, info: CollectionInfo, records: Records, key_values: KeyValues) -> None:
+    def __init__(
+        self, path: Path, info: CollectionInfo, records: Records, key_values: KeyValues, quotas: Quotas
+    ) -> None:
         self.info = info
         self._records = records
         self._key_values = key_values
         self._documents = Documents(records)
         self._choices = Choices(records)
+        self._room = Room(records.environment, key_values.environment, quotas.of_shard(info.shards))
         self._derived = Derived(records, key_values, path / _SNAPSHOT)
         self._in_use = ReadWriteLock()
         self._writer = threading.Lock()
         self._commits = GroupCommit(records.environment, self._writer, self._committed)
-        self._maintenance = Maintenance(self._derived, self._writer)
+        self._maintenance = Maintenance(self._derived, self._writer, self._sweep, self._sweep_is_due)
         self._notify: Callable[[], None] = lambda: None
         self._leaving = threading.Event()
         self._closed = False
 
     @classmethod
-    def create(cls, path: Path, info: CollectionInfo, number: int) -> "Shard":
+    def create(cls, path: Path, info: CollectionInfo, number: int, quotas: Quotas) -> "Shard":
         """Make an empty shard in the new directory `path`."""
         make_directory(path)
         identity = Identity(MAGIC, uuid.uuid4().hex, info.name, info.embedder, info.dimension, number)
@@ -109,10 +113,10 @@ class Shard:
             opened.callback(records.environment.close)
             key_values = KeyValues.create(path / _KEY_VALUES, identity)
             opened.pop_all()
-        return cls(path, info, records, key_values)
+        return cls(path, info, records, key_values, quotas)
 
     @classmethod
-    def open(cls, path: Path, info: CollectionInfo, number: int) -> "Shard":
+    def open(cls, path: Path, info: CollectionInfo, number: int, quotas: Quotas) -> "Shard":
         """Open what `create` made.
 
         Raises:
@@ -126,7 +130,7 @@ class Shard:
             _check_identity(path, records.identity, info, number)
             key_values = KeyValues.open(path / _KEY_VALUES, records.identity)
             opened.callback(key_values.environment.close)
-            shard = cls(path, info, records, key_values)
+            shard = cls(path, info, records, key_values, quotas)
             shard._derived.load()
             opened.pop_all()
         shard._maintenance.wake()
@@ -146,9 +150,11 @@ class Shard:
         Raises:
             InvalidArgument: a document, a reference or a vector is not valid; names its key.
             Aborted: a document was expected to stand in another version than it does.
-            ResourceExhausted: the disk is full.
+            ResourceExhausted: the disk or the quota is full.
         """
         check_embedded(documents, self.info.dimension)
+        with self._using():
+            self._room.check()
         at = time.time()
 
         def change(txn: WriteTransaction) -> builtins.list[UpsertResult]:
@@ -194,10 +200,8 @@ class Shard:
 
     def sweep(self, limit: int = limits.SWEEP_MAX) -> int:
         """Delete up to `limit` documents that have expired, and return how many; they were hidden before."""
-        now = time.time()
-        if not self._read(lambda txn: self._records.expiry.ended(txn, now, 1).documents):
-            return 0
-        return self._commit(lambda txn: self._documents.sweep(txn, now, limit))
+        with self._using():
+            return self._sweep(limit)
 
     def changes(self, after: int, limit: int) -> builtins.list[Change]:
         """Return changes after seq `after` in their order; `limit` bounds how many entries of the log are read.
@@ -329,6 +333,12 @@ class Shard:
         """
         return self._fetch(fingerprint, seqs)[0]
 
+    def has_room_for_key_values(self) -> bool:
+        """Say whether key-values can be added without others making room for them."""
+        most = self._room.quotas.key_values_bytes_max
+        with self._using(), self._key_values.environment.reading() as txn:
+            return most is None or self._key_values.environment.bytes_used(txn) < most - most // limits.SPARE_SHARE
+
     def stats(self) -> CollectionStats:
         key_values, records = self._key_values, self._records
         with self._using(), records.environment.reading() as txn, key_values.environment.reading() as kv_txn:
@@ -344,6 +354,8 @@ class Shard:
                 records_free_bytes=records.environment.free_bytes(txn),
                 key_values_free_bytes=key_values.environment.free_bytes(kv_txn),
                 oldest_reader=max(records.environment.oldest_reader(), key_values.environment.oldest_reader()),
+                reads=key_values.reads.total,
+                indices=(self._derived.state(),),
             )
 
     def check(self, full: bool) -> CheckReport:
@@ -474,6 +486,15 @@ class Shard:
                 self._derived.rebuild_terms()
             return self._commits.submit(change, size)
 
+    def _sweep(self, limit: int = limits.SWEEP_MAX) -> int:
+        # Not within `_using`, because closing waits for the maintenance thread.
+        now = time.time()
+        return self._commits.submit(lambda txn: self._documents.sweep(txn, now, limit), 0)
+
+    def _sweep_is_due(self) -> bool:
+        with self._records.environment.reading() as txn:
+            return bool(self._records.expiry.ended(txn, time.time(), 1).documents)
+
     def _committed(self) -> None:
         self._derived.catch_up()
         self._maintenance.wake()
@@ -488,6 +509,7 @@ class Shard:
             with self._records.environment.reading() as txn:
                 live = self._live(txn, seqs)
             values, damages = self._key_values.fetch(key, seqs, live)
+            self._key_values.reads.note(seq for seq, value in zip(seqs, values, strict=True) if value is not None)
             if damages:
                 with self._writer:
                     self._key_values.expel(damages)
@@ -504,8 +526,15 @@ class Shard:
                 live = self._live(txn, [seq for seq, _ in batch])
             kept = [item for item, is_live in zip(batch, live, strict=True) if is_live]
             if kept:
+                self._room.check()
                 self._key_values.put(fingerprint, kept)
+                self._make_room({seq for seq, _ in kept})
             return live
+
+    def _make_room(self, new: Set[int]) -> None:
+        most, over = self._room.quotas.key_values_bytes_max, self._room.key_values_over()
+        if most is not None and over:
+            self._key_values.make_room(over, most, new)
 
     def _quarantine(self, damages: Sequence[Damaged]) -> None:
         if damages:

@@ -148,6 +148,29 @@ class CollectionInfo:
     shards: int = 1
 
 
+class IndexKind(IntEnum):
+    """How a vector index finds what is near; the numbers are those of its file (docs/format.md)."""
+
+    EXACT = 1
+    """Every vector is compared."""
+    QUANTIZED = 2
+    """The nearest lists are searched by codes of one byte a component; the best are ranked by their exact vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """How the vector index of a shard stands."""
+
+    kind: IndexKind
+    count: int
+    """Vectors in it."""
+    lists: int
+    clustering: bool
+    """It is being clustered anew in the background."""
+    saved_at: int | None
+    """Seq at which it was last saved, None when there is no saved one."""
+
+
 @dataclass(frozen=True, slots=True)
 class CollectionStats:
     """The state of a collection. Byte counts are bytes on disk (LMDB pages in use) unless they say otherwise."""
@@ -169,6 +192,10 @@ class CollectionStats:
     key_values_free_bytes: int
     oldest_reader: int
     """How many commits the oldest read under way lags behind: pages freed since cannot be used again until it ends."""
+    reads: int
+    """How often key-values were read, those of each memory that has some summed up, older reads weighing less."""
+    indices: tuple[IndexState, ...]
+    """The vector index of each shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,29 +225,6 @@ class CompactReport:
 
     bytes_before: int
     bytes_after: int
-
-
-class IndexKind(IntEnum):
-    """How a vector index finds what is near; the numbers are those of its file (docs/format.md)."""
-
-    EXACT = 1
-    """Every vector is compared."""
-    QUANTIZED = 2
-    """The nearest lists are searched by codes of one byte a component; the best are ranked by their exact vectors."""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexState:
-    """How the vector index of a shard stands."""
-
-    kind: IndexKind
-    count: int
-    """Vectors in it."""
-    lists: int
-    clustering: bool
-    """It is being clustered anew in the background."""
-    saved_at: int | None
-    """Seq at which it was last saved, None when there is no saved one."""
 
 
 @dataclass(frozen=True, slots=True)

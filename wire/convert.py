@@ -23,11 +23,15 @@ from ..store.types import (
     DeleteReceipt,
     Document,
     Hit,
+    IndexKind,
+    IndexState,
     Metadata,
     MetadataValue,
     StoredDocument,
     UpsertResult,
 )
+
+_INDEX_KINDS = {IndexKind.EXACT: pb.INDEX_KIND_EXACT, IndexKind.QUANTIZED: pb.INDEX_KIND_QUANTIZED}
 
 
 def metadata_to_wire(key: str, metadata: Metadata) -> dict[str, pb.MetadataValue]:
@@ -234,6 +238,8 @@ def stats_to_wire(stats: CollectionStats) -> pb.CollectionStats:
         records_free_bytes=stats.records_free_bytes,
         key_values_free_bytes=stats.key_values_free_bytes,
         oldest_reader=stats.oldest_reader,
+        reads=stats.reads,
+        indices=map(index_to_wire, stats.indices),
     )
 
 
@@ -250,7 +256,25 @@ def stats_from_wire(stats: pb.CollectionStats) -> CollectionStats:
         records_free_bytes=stats.records_free_bytes,
         key_values_free_bytes=stats.key_values_free_bytes,
         oldest_reader=stats.oldest_reader,
+        reads=stats.reads,
+        indices=tuple(map(index_from_wire, stats.indices)),
     )
+
+
+def index_to_wire(index: IndexState) -> pb.IndexState:
+    return pb.IndexState(
+        kind=_INDEX_KINDS[index.kind],
+        count=index.count,
+        lists=index.lists,
+        clustering=index.clustering,
+        saved_at=index.saved_at,
+    )
+
+
+def index_from_wire(index: pb.IndexState) -> IndexState:
+    kind = IndexKind.QUANTIZED if index.kind == pb.INDEX_KIND_QUANTIZED else IndexKind.EXACT
+    saved_at = index.saved_at if index.HasField("saved_at") else None
+    return IndexState(kind, index.count, index.lists, index.clustering, saved_at)
 
 
 def report_to_wire(report: CheckReport) -> pb.CheckReport:

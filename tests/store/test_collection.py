@@ -73,6 +73,9 @@ class CollectionMachine(RuleBasedStateMachine):
         self.now = START
         self.clock = patch.object(shard, "time", SimpleNamespace(time=lambda: self.now))
         self.clock.start()
+        # The background would sweep too, and nobody could say when.
+        self.idle = patch.object(shard.Shard, "_sweep_is_due", lambda _: False)
+        self.idle.start()
         self.directory: DataDirectory
         self.collection: Collection
 
@@ -87,6 +90,7 @@ class CollectionMachine(RuleBasedStateMachine):
                 assert self.collection.check(full=True).problems == ()
                 self.directory.close()
         finally:
+            self.idle.stop()
             self.clock.stop()
             shutil.rmtree(self.path)
 

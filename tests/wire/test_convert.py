@@ -17,6 +17,8 @@ from memory3.store.types import (
     Count,
     Document,
     Hit,
+    IndexKind,
+    IndexState,
     StoredDocument,
 )
 from memory3.wire import convert
@@ -62,7 +64,8 @@ def test_vectors() -> None:
 
 def test_what_is_told_of_the_disk() -> None:
     info = CollectionInfo("c", "e", 3, 2)
-    stats = CollectionStats(info, Count(1, 2), {"m": 3}, (4, 5), 5, 6, 7, 8, 9, 10, 11)
+    indices = (IndexState(IndexKind.EXACT, 1, 1, False, None), IndexState(IndexKind.QUANTIZED, 2, 3, True, 4))
+    stats = CollectionStats(info, Count(1, 2), {"m": 3}, (4, 5), 5, 6, 7, 8, 9, 10, 11, 12, indices)
     assert convert.stats_from_wire(convert.stats_to_wire(stats)) == stats
     backup = BackupReport("/b", 1.5, (CollectionBackup("c", 1, 2, (3, 4)), CollectionBackup("d", 0, 0, ())), 5, 6)
     assert convert.backup_from_wire(convert.backup_to_wire(backup)) == backup

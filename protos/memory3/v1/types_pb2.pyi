@@ -12,9 +12,18 @@ class ChangeKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CHANGE_KIND_UNSPECIFIED: _ClassVar[ChangeKind]
     CHANGE_KIND_UPSERT: _ClassVar[ChangeKind]
     CHANGE_KIND_DELETE: _ClassVar[ChangeKind]
+
+class IndexKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    INDEX_KIND_UNSPECIFIED: _ClassVar[IndexKind]
+    INDEX_KIND_EXACT: _ClassVar[IndexKind]
+    INDEX_KIND_QUANTIZED: _ClassVar[IndexKind]
 CHANGE_KIND_UNSPECIFIED: ChangeKind
 CHANGE_KIND_UPSERT: ChangeKind
 CHANGE_KIND_DELETE: ChangeKind
+INDEX_KIND_UNSPECIFIED: IndexKind
+INDEX_KIND_EXACT: IndexKind
+INDEX_KIND_QUANTIZED: IndexKind
 
 class MetadataValue(_message.Message):
     __slots__ = ("string_value", "int_value", "double_value", "bool_value")
@@ -162,7 +171,7 @@ class CollectionInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., embedder: _Optional[str] = ..., dimension: _Optional[int] = ..., shards: _Optional[int] = ...) -> None: ...
 
 class CollectionStats(_message.Message):
-    __slots__ = ("info", "count", "warm", "records_bytes", "key_values_bytes", "index_bytes", "quarantined", "positions", "records_free_bytes", "key_values_free_bytes", "oldest_reader")
+    __slots__ = ("info", "count", "warm", "records_bytes", "key_values_bytes", "index_bytes", "quarantined", "positions", "records_free_bytes", "key_values_free_bytes", "oldest_reader", "reads", "indices")
     class WarmEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +190,8 @@ class CollectionStats(_message.Message):
     RECORDS_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     KEY_VALUES_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     OLDEST_READER_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
     info: CollectionInfo
     count: Count
     warm: _containers.ScalarMap[str, int]
@@ -192,7 +203,23 @@ class CollectionStats(_message.Message):
     records_free_bytes: int
     key_values_free_bytes: int
     oldest_reader: int
-    def __init__(self, info: _Optional[_Union[CollectionInfo, _Mapping[str, object]]] = ..., count: _Optional[_Union[Count, _Mapping[str, object]]] = ..., warm: _Optional[_Mapping[str, int]] = ..., records_bytes: _Optional[int] = ..., key_values_bytes: _Optional[int] = ..., index_bytes: _Optional[int] = ..., quarantined: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., records_free_bytes: _Optional[int] = ..., key_values_free_bytes: _Optional[int] = ..., oldest_reader: _Optional[int] = ...) -> None: ...
+    reads: int
+    indices: _containers.RepeatedCompositeFieldContainer[IndexState]
+    def __init__(self, info: _Optional[_Union[CollectionInfo, _Mapping[str, object]]] = ..., count: _Optional[_Union[Count, _Mapping[str, object]]] = ..., warm: _Optional[_Mapping[str, int]] = ..., records_bytes: _Optional[int] = ..., key_values_bytes: _Optional[int] = ..., index_bytes: _Optional[int] = ..., quarantined: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., records_free_bytes: _Optional[int] = ..., key_values_free_bytes: _Optional[int] = ..., oldest_reader: _Optional[int] = ..., reads: _Optional[int] = ..., indices: _Optional[_Iterable[_Union[IndexState, _Mapping[str, object]]]] = ...) -> None: ...
+
+class IndexState(_message.Message):
+    __slots__ = ("kind", "count", "lists", "clustering", "saved_at")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    LISTS_FIELD_NUMBER: _ClassVar[int]
+    CLUSTERING_FIELD_NUMBER: _ClassVar[int]
+    SAVED_AT_FIELD_NUMBER: _ClassVar[int]
+    kind: IndexKind
+    count: int
+    lists: int
+    clustering: bool
+    saved_at: int
+    def __init__(self, kind: _Optional[_Union[IndexKind, str]] = ..., count: _Optional[int] = ..., lists: _Optional[int] = ..., clustering: _Optional[bool] = ..., saved_at: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("done_bytes", "total_bytes")

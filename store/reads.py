@@ -1,0 +1,65 @@
+"""How often each memory's key-values were read, so that those read least make room when there is too little."""
+
+import threading
+from collections.abc import Iterable
+
+from .environment import Environment, Transaction, WriteTransaction
+from .format import decode_seq, decode_u64, encode_seq, encode_u64
+from .limits import READS_KEPT
+from .seal import Damaged
+
+
+class Reads:
+    """Counts by seq, in memory; the table `reads` keeps them from one opening to the next, as of the last save."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.table = environment.table("reads", encode_u64, decode_u64)
+        self._mutex = threading.Lock()
+        self._counts: dict[int, int] = {}
+        self._unsaved: set[int] = set()
+
+    def load(self, txn: Transaction) -> None:
+        """Take up the counts that were saved; those that are damaged begin anew."""
+        self._counts = {
+            decode_seq(key): count for key, count in self.table.items(txn) if not isinstance(count, Damaged)
+        }
+
+    def note(self, seqs: Iterable[int]) -> None:
+        """Count one more read of each."""
+        with self._mutex:
+            for seq in seqs:
+                self._counts[seq] = self._counts.get(seq, 0) + 1
+                self._unsaved.add(seq)
+            if len(self._counts) > READS_KEPT:
+                self._age()
+
+    def forget(self, seqs: Iterable[int]) -> None:
+        """Drop the counts of memories that are gone."""
+        with self._mutex:
+            for seq in seqs:
+                if self._counts.pop(seq, None) is not None:
+                    self._unsaved.add(seq)
+
+    def of(self, seq: int) -> int:
+        return self._counts.get(seq, 0)
+
+    @property
+    def total(self) -> int:
+        with self._mutex:
+            return sum(self._counts.values())
+
+    def save(self, txn: WriteTransaction) -> None:
+        """Write what changed since the last save."""
+        with self._mutex:
+            changed = {seq: self._counts.get(seq) for seq in self._unsaved}
+            self._unsaved.clear()
+        for seq, count in changed.items():
+            if count is None:
+                self.table.delete(txn, encode_seq(seq))
+            else:
+                self.table.put(txn, encode_seq(seq), count)
+
+    def _age(self) -> None:
+        # What was read often long ago should not stay for ever, nor the counts fill the memory.
+        self._unsaved.update(self._counts)
+        self._counts = {seq: count // 2 for seq, count in self._counts.items() if count > 1}

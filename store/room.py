@@ -1,0 +1,82 @@
+"""Whether there is room for more: on the disk, in the maps, and under the quotas. Deletes never ask."""
+
+import os
+from dataclasses import dataclass
+
+from .durable import disk_errors
+from .environment import Environment
+from .errors import ResourceExhausted
+from .limits import BYTES_RESERVED
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """How many bytes on disk a collection may take; None is no limit."""
+
+    bytes_max: int | None = None
+    """Of records and key-values together: over it nothing is added, and deletes go through."""
+    key_values_bytes_max: int | None = None
+    """Of key-values: over it those that are read least make room, and their memories are cold again."""
+
+    def of_shard(self, shards: int) -> "Quotas":
+        """Return the share of one of so many shards."""
+        return Quotas(
+            None if self.bytes_max is None else self.bytes_max // shards,
+            None if self.key_values_bytes_max is None else self.key_values_bytes_max // shards,
+        )
+
+
+class Room:
+    """The room of one shard."""
+
+    def __init__(self, records: Environment, key_values: Environment, quotas: Quotas) -> None:
+        self.quotas = quotas
+        self._records = records
+        self._key_values = key_values
+
+    def check(self) -> None:
+        """Refuse to add anything when there is no room.
+
+        What is reserved of disk and map is for deletes: LMDB writes pages anew before it can give old ones back.
+
+        Raises:
+            ResourceExhausted: says what is full, and what to do.
+        """
+        path = self._records.path
+        with disk_errors(f"looking at {path}"):
+            disk = os.statvfs(path)
+        free = disk.f_bavail * disk.f_frsize
+        if free < BYTES_RESERVED:
+            raise ResourceExhausted(
+                f"the disk of {path} has {free} bytes left, {BYTES_RESERVED} are kept so that deletes can be stored; "
+                "free space, or delete documents and compact"
+            )
+        for environment in (self._records, self._key_values):
+            self._check_map(environment)
+        if self.quotas.bytes_max is not None:
+            used = _used(self._records) + _used(self._key_values)
+            if used >= self.quotas.bytes_max:
+                raise ResourceExhausted(
+                    f"{path.parent} takes {used} bytes, its quota is {self.quotas.bytes_max}; "
+                    "delete documents, or raise the quota"
+                )
+
+    def key_values_over(self) -> int:
+        """Return by how many bytes the key-values are over their quota, 0 when they are not."""
+        most = self.quotas.key_values_bytes_max
+        return 0 if most is None else max(0, _used(self._key_values) - most)
+
+    def _check_map(self, environment: Environment) -> None:
+        # Most of the time the end of the file is far away, and nothing has to be counted.
+        if environment.reach() + BYTES_RESERVED <= environment.map_bytes:
+            return
+        used = _used(environment)
+        if used + BYTES_RESERVED > environment.map_bytes:
+            raise ResourceExhausted(
+                f"{environment.path} holds {used} bytes, at most {environment.map_bytes} are possible; delete documents"
+            )
+
+
+def _used(environment: Environment) -> int:
+    with environment.reading() as txn:
+        return environment.bytes_used(txn)
