@@ -36,7 +36,7 @@ class HnswlibIndex:
         else:
             kept = set(allowed.tolist())
             found, _ = self._index.knn_query(vector, k=k, num_threads=1, filter=kept.__contains__)
-        return np.asarray(found[0]).astype(np.int64).tolist()
+        return [int(key) for key in found[0]]
 
     def set_effort(self, effort: int) -> None:
         self._index.set_ef(effort)

@@ -29,7 +29,7 @@ class UsearchIndex:
     def search(self, vector: Vector, k: int, allowed: Keys | None) -> list[int]:
         if allowed is not None:
             raise Unsupported("its Python index has no filters")
-        return np.asarray(self._index.search(vector, k, threads=1).keys).astype(np.int64).tolist()
+        return [int(key) for key in self._index.search(vector, k, threads=1).keys]
 
     def set_effort(self, effort: int) -> None:
         self._index.expansion_search = effort

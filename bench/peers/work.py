@@ -62,7 +62,7 @@ class Work:
         """Bytes of the N items' vectors and key-values."""
         copies, rest = divmod(self.size, len(self.texts))
         carrying = copies * self.carriers + min(rest, self.carriers)
-        return self.size * self.vectors.shape[1] * 4 + carrying * KEY_VALUE_BYTES
+        return int(self.size * self.vectors.shape[1] * 4 + carrying * KEY_VALUE_BYTES)
 
 
 def percent(key: int) -> int:
