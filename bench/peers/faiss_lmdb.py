@@ -49,9 +49,14 @@ class FaissIndex:
         for keys, vectors in waiting:
             self.add(keys, vectors)
 
-    def search(self, vector: Vector, k: int, allowed: Keys | None) -> list[int]:
+    def selector(self, keys: Keys) -> Any:
+        mask = np.zeros(int(keys.max(initial=0)) + 1, dtype=bool)
+        mask[keys] = True
+        bits = np.packbits(mask, bitorder="little")
+        return faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]  # Python's takes the array alone
+
+    def search(self, vector: Vector, k: int, selector: Any) -> list[int]:
         self.settle()
-        selector = None if allowed is None else faiss.IDSelectorBatch(allowed)
         parameters = faiss.SearchParametersIVF(sel=selector, nprobe=self._nprobe)  # type: ignore[call-arg]
         _, keys = self._index.search(vector[None], k, params=parameters)
         return [key for key in keys[0].tolist() if key >= 0]

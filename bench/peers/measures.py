@@ -80,7 +80,7 @@ def recall_of(searcher: Searcher, work: Work, exact: Keys, questions: range, whe
             if one.key is not None and one.key_values != work.key_values(one.key):
                 raise Wrong(f"item {one.key} came back with {len(one.key_values)} bytes that are not its own")
             found += one.key in expected
-    return found / (len(questions) * exact.shape[1])
+    return float(found / exact[questions.start : questions.stop].size)
 
 
 def recall(searcher: Searcher, work: Work, calls: int, seconds: float) -> Results:
