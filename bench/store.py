@@ -77,6 +77,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         "--embeddings", type=Path, default=ROOT / "runs" / "store" / "squad.npz", help="made if missing"
     )
     parser.add_argument("--data", type=Path, help="folder that they are made from [MEMORY3_TEST_DATA]")
+    parser.add_argument("--limit", type=float, default=10_800, metavar="S", help="seconds a process may run [10800]")
     parser.add_argument("--folder", type=Path, help="where stores are put, on the disk to be measured [temporary]")
     parser.add_argument("--report", type=Path, metavar="FILE", help="print the tables of a finished run")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="with --report: draw the plots there")
@@ -171,14 +172,14 @@ def _from_outside(name: str, work: Path, path: Path, options: argparse.Namespace
             note(f"{name}: network {json.dumps(found['network'])}")
         if "floors" in options.measures and name == OURS:
             with worker("echo", given, path / "echo.log") as echo:
-                given["echo"] = next(echo.lines())["address"]
+                given["echo"] = echo.first()["address"]
                 found |= _only_answer("floors", given, path)
             note(f"{name}: floors {json.dumps(found['floors'])}")
 
 
 def _only_answer(mode: str, given: dict[str, Any], path: Path) -> dict[str, Any]:
     with worker(mode, given, path / f"{mode}.log") as process:
-        return next(process.lines())
+        return process.first()
 
 
 def arguments(name: str, work: Path, path: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -190,6 +191,7 @@ def arguments(name: str, work: Path, path: Path, options: argparse.Namespace) ->
         "seconds": options.seconds,
         "calls": options.calls,
         "load_limit_s": options.load_limit,
+        "limit_s": options.limit,
     }
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,16 @@ class Worker:
             words = self._log.read_text(errors="replace")[-1_000:].strip()
             raise Failed(f"the process ended with {self._process.returncode}: {words or 'no last words'}")
 
+    def first(self) -> dict[str, Any]:
+        """The first that it says.
+
+        Raises:
+            Failed: it ended without a word, or with an error.
+        """
+        for said in self.lines():
+            return said
+        raise Failed("the process ended without an answer")
+
     def end(self) -> None:
         """Let it end by itself, and else end it."""
         assert self._process.stdin is not None
@@ -76,9 +87,13 @@ def worker(mode: str, given: dict[str, Any], log: Path) -> Iterator[Worker]:
             env=os.environ | ENVIRONMENT,
         )
         started = Worker(process, log)
+        # One that hangs must not keep the others from their turn.
+        watchdog = threading.Timer(given["limit_s"], process.kill)
+        watchdog.start()
         try:
             yield started
         finally:
+            watchdog.cancel()
             started.end()
 
 
