@@ -4,9 +4,9 @@
     python bench/store.py --report FILE.json
 
 Each store runs in processes of its own, one store after another, on a fresh directory, one thread a process. It is
-checked before it is timed; one that fails is reported with its error, and the others go on. What is finished is kept in
-the file: the same command goes on where it was stopped, and other sizes may be added to the same file. The report
-prints tables and draws plots. Peers are libraries of the extra `bench` (pip install '.[bench]').
+checked before it is timed; one that fails is reported with its error, the others go on, and the exit code is 1. What is
+finished is kept in the file: the same command goes on where it was stopped, and other sizes may be added to the same
+file. The report prints tables and draws plots. Peers are libraries of the extra `bench` (pip install '.[bench]').
 """
 
 import argparse
@@ -14,45 +14,33 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from memory3.bench.peers.processes import ENVIRONMENT, Failed, Worker, note, worker
+
 MEASURES = ("recall", "network", "filtered", "upserts", "mixed", "restart", "floors")
 ROOT = Path(__file__).resolve().parents[1]
-WORKER = Path(__file__).resolve().parent / "peers" / "worker.py"
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    # Bodies over 128 KB otherwise cost malloc an mmap each (docs/wire.md); for all stores alike.
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-    "MALLOC_TOP_PAD_": str(1 << 26),
-}
 KILLED_AFTER_S = 1.0
 GONE_S = 10.0
 OURS = "memory3"
 
 
-class Failed(Exception):
-    """A store's process ended with an error."""
-
-
 def main() -> int:
     options = parsed(sys.argv[1:])
     if options.report:
-        from memory3.bench.store_report import draw, markdown
+        from memory3.bench.store_report import markdown
 
         results = json.loads(options.report.read_text(encoding="utf-8"))
         print(markdown(results))
         if options.plots:
+            from memory3.bench.store_plots import draw
+
             draw(results, options.plots)
         return 0
     # Late: they load numpy, which reads the number of threads then.
@@ -67,7 +55,7 @@ def main() -> int:
             continue
         run["peers"][name] = compare(name, work, options)
         write(options.out, results)
-    return 0
+    return int(any("error" in run["peers"][name] for name in options.peers))
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -89,6 +77,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         "--embeddings", type=Path, default=ROOT / "runs" / "store" / "squad.npz", help="made if missing"
     )
     parser.add_argument("--data", type=Path, help="folder that they are made from [MEMORY3_TEST_DATA]")
+    parser.add_argument("--limit", type=float, default=10_800, metavar="S", help="seconds a process may run [10800]")
     parser.add_argument("--folder", type=Path, help="where stores are put, on the disk to be measured [temporary]")
     parser.add_argument("--report", type=Path, metavar="FILE", help="print the tables of a finished run")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="with --report: draw the plots there")
@@ -103,7 +92,7 @@ def prepare(options: argparse.Namespace) -> Path:
     from memory3.bench.peers.work import make_work
 
     name = f"work-{options.size}-{options.key_values}-{options.questions}"
-    folder = options.embeddings.parent / name
+    folder: Path = options.embeddings.parent / name
     if not (folder / "rest.npz").exists():
         note(f"making the work of {options.size:,} items")
         embeddings = load_embeddings(options.embeddings, options.data)
@@ -123,31 +112,16 @@ def compare(name: str, work: Path, options: argparse.Namespace) -> dict[str, Any
     path.chmod(0o755)
     started = time.monotonic()
     try:
-        found |= _described(name)
         _in_process(name, work, path, options, found)
         if {"restart", "network", "floors"} & {*options.measures}:
             _from_outside(name, work, path, options, found)
-    except (Failed, ImportError) as error:
+    except Failed as error:
         note(f"{name} failed: {error}")
         found["error"] = str(error)
     finally:
         shutil.rmtree(path, ignore_errors=True)
     found["took_s"] = time.monotonic() - started
     return found
-
-
-def _described(name: str) -> dict[str, Any]:
-    from memory3.bench.peers.registry import peer
-
-    found = peer(name)
-    versions = {}
-    for package in found.packages:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "unknown"
-    fields = ("title", "index", "durable", "effort_name", "transport", "floor")
-    return {field: getattr(found, field) for field in fields} | {"versions": versions}
 
 
 def _in_process(name: str, work: Path, path: Path, options: argparse.Namespace, found: dict[str, Any]) -> None:
@@ -162,7 +136,7 @@ def _in_process(name: str, work: Path, path: Path, options: argparse.Namespace, 
     found["acknowledged"] = acknowledged
 
 
-def _kill_later(process: "Worker", others: Sequence[int], acknowledged: list[int]) -> None:
+def _kill_later(process: Worker, others: Sequence[int], acknowledged: list[int]) -> None:
     """Kill everything that holds the store in the middle of its upserts; note what it had acknowledged by then."""
 
     def kill() -> None:
@@ -198,14 +172,14 @@ def _from_outside(name: str, work: Path, path: Path, options: argparse.Namespace
             note(f"{name}: network {json.dumps(found['network'])}")
         if "floors" in options.measures and name == OURS:
             with worker("echo", given, path / "echo.log") as echo:
-                given["echo"] = next(echo.lines())["address"]
+                given["echo"] = echo.first()["address"]
                 found |= _only_answer("floors", given, path)
             note(f"{name}: floors {json.dumps(found['floors'])}")
 
 
 def _only_answer(mode: str, given: dict[str, Any], path: Path) -> dict[str, Any]:
     with worker(mode, given, path / f"{mode}.log") as process:
-        return next(process.lines())
+        return process.first()
 
 
 def arguments(name: str, work: Path, path: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -217,65 +191,8 @@ def arguments(name: str, work: Path, path: Path, options: argparse.Namespace) ->
         "seconds": options.seconds,
         "calls": options.calls,
         "load_limit_s": options.load_limit,
+        "limit_s": options.limit,
     }
-
-
-class Worker:
-    """A process of `bench/peers/worker.py` and what it says."""
-
-    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
-        self._process, self._log = process, log
-        self.pid = process.pid
-
-    def lines(self, may_end: bool = False) -> Iterator[dict[str, Any]]:
-        """What it says, until it ends.
-
-        Raises:
-            Failed: it ended with an error, unless it `may_end`.
-        """
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            try:
-                said = json.loads(line)
-            except ValueError:
-                continue  # what a library prints
-            if not isinstance(said, dict):
-                continue
-            if "failed" in said:
-                note(said["trace"])
-                raise Failed(said["failed"])
-            yield said
-        if self._process.wait() and not may_end:
-            words = self._log.read_text(errors="replace")[-1_000:].strip()
-            raise Failed(f"the process ended with {self._process.returncode}: {words or 'no last words'}")
-
-    def end(self) -> None:
-        """Let it end by itself, and else end it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-@contextmanager
-def worker(mode: str, given: dict[str, Any], log: Path) -> Iterator[Worker]:
-    with log.open("w", encoding="utf-8") as errors:
-        process = subprocess.Popen(
-            [sys.executable, str(WORKER), mode, json.dumps(given)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=os.environ | ENVIRONMENT,
-        )
-        started = Worker(process, log)
-        try:
-            yield started
-        finally:
-            started.end()
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -290,10 +207,6 @@ def write(path: Path, results: dict[str, Any]) -> None:
     aside = path.with_suffix(".tmp")
     aside.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     aside.replace(path)
-
-
-def note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _positive(text: str) -> int:

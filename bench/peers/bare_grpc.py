@@ -24,6 +24,7 @@ class BareServer:
     def __init__(self, search: Callable[[bytes], bytes]) -> None:
         self._pool = ThreadPoolExecutor(WORKERS)
         self._server = grpc.server(self._pool, options=_OPTIONS)
+        handler: grpc.RpcMethodHandler[bytes, bytes]
         handler = grpc.unary_unary_rpc_method_handler(lambda request, context: search(request))
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(_SERVICE, {"Search": handler})])
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
@@ -39,7 +40,7 @@ class BareClient:
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
-        self._search = self._channel.unary_unary(f"/{_SERVICE}/Search")
+        self._search: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(f"/{_SERVICE}/Search")
 
     def recall(self, vector: Vector, k: int = K, where: Where | None = None) -> list[Found]:
         return [Found(None, values) for values in unpack(self._search(vector.tobytes(), timeout=600))]

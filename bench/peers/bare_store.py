@@ -5,7 +5,7 @@ The index is built again from LMDB at each start, since such a library keeps no 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +32,16 @@ class Index(Protocol):
         """Train or build, once the first load is there."""
         ...
 
-    def search(self, vector: Vector, k: int, allowed: Keys | None) -> list[int]:
-        """The keys of the k nearest, best first; only of those `allowed`, where given."""
+    def selector(self, keys: Keys) -> Any:
+        """What makes a search look at these keys alone.
+
+        Raises:
+            Unsupported: the library has no filters.
+        """
+        ...
+
+    def search(self, vector: Vector, k: int, selector: Any) -> list[int]:
+        """The keys of the k nearest, best first; only of those selected, where `selector` is not None."""
         ...
 
     def set_effort(self, effort: int) -> None: ...
@@ -47,7 +55,7 @@ class BareStore:
         self._index = index
         self._lock = ReadWriteLock()
         self._percents: dict[int, int] = {}
-        self._allowed: dict[Where, Keys] = {}
+        self._selectors: dict[Where, Any] = {}
         batch: list[tuple[int, int, Vector]] = []
         for row in self._payloads.vectors():
             batch.append(row)
@@ -78,7 +86,7 @@ class BareStore:
 
     def recall(self, vector: Vector, k: int, where: Where | None = None) -> list[Found]:
         with self._lock.reading():
-            keys = self._index.search(vector, k, None if where is None else self._keys(where))
+            keys = self._index.search(vector, k, None if where is None else self._selector(where))
             values = self._payloads.get(keys)
         return [Found(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
 
@@ -91,22 +99,22 @@ class BareStore:
     def close(self) -> None:
         self._payloads.close()
 
-    def _keys(self, where: Where) -> Keys:
-        if where not in self._allowed:
-            found = [key for key, percent in list(self._percents.items()) if matches(where, percent)]
-            self._allowed[where] = np.array(sorted(found), dtype=np.int64)
-        return self._allowed[where]
+    def _selector(self, where: Where) -> Any:
+        if where not in self._selectors:
+            found = [key for key, percent in self._percents.items() if matches(where, percent)]
+            self._selectors[where] = self._index.selector(np.array(found, dtype=np.int64))
+        return self._selectors[where]
 
     def _take(self, rows: Sequence[tuple[int, int, Vector]]) -> None:
         if rows:
             self._index.add(np.array([key for key, _, _ in rows]), np.stack([vector for _, _, vector in rows]))
             self._percents.update((key, percent) for key, percent, _ in rows)
-            self._allowed.clear()
+            self._selectors.clear()
 
     def _forget(self, keys: Sequence[int]) -> None:
         held = [key for key in keys if key in self._percents]
         if held:
             self._index.remove(np.array(held))
-            self._allowed.clear()
+            self._selectors.clear()
         for key in held:
             del self._percents[key]

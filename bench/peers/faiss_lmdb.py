@@ -1,6 +1,8 @@
 """Floors: bare FAISS with LMDB, exact and with inverted lists."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -19,9 +21,11 @@ class FaissIndex:
     """An index of inverted lists, by inner product; with one list it is exact."""
 
     def __init__(self, lists: int, code: str) -> None:
-        self._index = faiss.index_factory(DIMENSION, f"IVF{lists},{code}", faiss.METRIC_INNER_PRODUCT)
-        self._index.cp.max_points_per_centroid = TRAINING_POINTS_PER_LIST
-        self._index.cp.min_points_per_centroid = 1  # of the handful that the check stores; else it warns
+        # FAISS's stubs know no more of what a factory makes than that it is an index.
+        made: Any = faiss.index_factory(DIMENSION, f"IVF{lists},{code}", faiss.METRIC_INNER_PRODUCT)
+        self._index = made
+        made.cp.max_points_per_centroid = TRAINING_POINTS_PER_LIST
+        made.cp.min_points_per_centroid = 1  # of the handful that the check stores; else it warns
         self._waiting: list[tuple[Keys, npt.NDArray[np.float32]]] = []
         self._nprobe = 1
 
@@ -40,25 +44,30 @@ class FaissIndex:
             return
         self._index.train(np.concatenate([vectors for _, vectors in self._waiting]))
         # Without it a removal looks through every list: milliseconds in place of microseconds.
-        self._index.set_direct_map_type(faiss.DirectMap.Hashtable)
+        self._index.set_direct_map_type(faiss.DirectMap.Hashtable)  # type: ignore[attr-defined]
         waiting, self._waiting = self._waiting, []
         for keys, vectors in waiting:
             self.add(keys, vectors)
 
-    def search(self, vector: Vector, k: int, allowed: Keys | None) -> list[int]:
+    def selector(self, keys: Keys) -> Any:
+        mask = np.zeros(int(keys.max(initial=0)) + 1, dtype=bool)
+        mask[keys] = True
+        bits = np.packbits(mask, bitorder="little")
+        return faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]  # Python's takes the array alone
+
+    def search(self, vector: Vector, k: int, selector: Any) -> list[int]:
         self.settle()
-        selector = None if allowed is None else faiss.IDSelectorBatch(allowed)
-        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=self._nprobe)
+        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=self._nprobe)  # type: ignore[call-arg]
         _, keys = self._index.search(vector[None], k, params=parameters)
         return [key for key in keys[0].tolist() if key >= 0]
 
     def set_effort(self, effort: int) -> None:
-        self._nprobe = min(effort, self._index.nlist)
+        self._nprobe = effort
 
 
 def lists_of(size: int) -> int:
     """How many lists FAISS's guidelines advise: from four times the root of the number of vectors."""
-    return max(1, round(4 * size**0.5))
+    return max(1, round(4 * math.sqrt(size)))
 
 
 def _open_flat(path: Path, size: int) -> BareStore:

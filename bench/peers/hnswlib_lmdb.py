@@ -1,6 +1,7 @@
 """A floor: hnswlib with LMDB."""
 
 from pathlib import Path
+from typing import Any
 
 import hnswlib
 import numpy as np
@@ -30,13 +31,12 @@ class HnswlibIndex:
     def settle(self) -> None:
         """The graph grows with each element."""
 
-    def search(self, vector: Vector, k: int, allowed: Keys | None) -> list[int]:
-        if allowed is None:
-            found, _ = self._index.knn_query(vector, k=k, num_threads=1)
-        else:
-            kept = set(allowed.tolist())
-            found, _ = self._index.knn_query(vector, k=k, num_threads=1, filter=kept.__contains__)
-        return np.asarray(found[0]).astype(np.int64).tolist()
+    def selector(self, keys: Keys) -> Any:
+        return set(keys.tolist()).__contains__
+
+    def search(self, vector: Vector, k: int, selector: Any) -> list[int]:
+        found, _ = self._index.knn_query(vector, k=k, num_threads=1, filter=selector)
+        return [int(key) for key in found[0]]
 
     def set_effort(self, effort: int) -> None:
         self._index.set_ef(effort)

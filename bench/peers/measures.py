@@ -1,12 +1,10 @@
 """What is measured of a store in process. Every measure checks first, or while it runs, that the answers are right."""
 
-import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypedDict
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from memory3.bench.peers.protocol import Item, Peer, Searcher, Store, Unsupported, Where
 from memory3.bench.peers.timing import calls_per_second, latency, percentiles
@@ -24,13 +22,6 @@ PROBES = 100
 """Changed items that are looked up after the mixed load."""
 
 Results = dict[str, Any]
-
-
-class Memory(TypedDict):
-    """Bytes: `own` is what no file backs; `mapped` are pages of files, which the system may take back at any time."""
-
-    own: int
-    mapped: int
 
 
 class Wrong(Exception):
@@ -89,7 +80,7 @@ def recall_of(searcher: Searcher, work: Work, exact: Keys, questions: range, whe
             if one.key is not None and one.key_values != work.key_values(one.key):
                 raise Wrong(f"item {one.key} came back with {len(one.key_values)} bytes that are not its own")
             found += one.key in expected
-    return found / (len(questions) * K)
+    return float(found / exact[questions.start : questions.stop].size)
 
 
 def recall(searcher: Searcher, work: Work, calls: int, seconds: float) -> Results:
@@ -150,7 +141,8 @@ def mixed(store: Store, peer: Peer, work: Work, effort: int, seconds: float) -> 
     dead = [key for caller in callers for key in caller.versions if key not in live]
     probed = {key: live[key] for key in [*live][-PROBES:]} | dict.fromkeys(dead[-PROBES:])
     expect(store, peer, work, probed)
-    store.set_effort(effort)
+    if effort:
+        store.set_effort(effort)
     recalls = [duration for caller in callers for duration in caller.recalls]
     changes = sum(caller.changes for caller in callers)
     store.delete([*live])
@@ -160,27 +152,6 @@ def mixed(store: Store, peer: Peer, work: Work, effort: int, seconds: float) -> 
         "changes": changes,
         "probed": len(probed),
     }
-
-
-def disk_bytes(path: Path) -> int:
-    """Blocks that the files under `path` take."""
-    return sum(found.lstat().st_blocks * 512 for found in path.rglob("*") if not found.is_dir())
-
-
-def memory_bytes(others: Sequence[int] = ()) -> Memory:
-    """What this process and others hold in memory; what several share counts once, for the largest holder."""
-    own = shared = mapped = 0
-    for process in [os.getpid(), *others]:
-        status = Path(f"/proc/{process}/status").read_text()
-        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-        own += int(fields["RssAnon"].split()[0]) << 10
-        shared = max(shared, int(fields["RssShmem"].split()[0]) << 10)
-        mapped = max(mapped, int(fields["RssFile"].split()[0]) << 10)
-    return Memory(own=own + shared, mapped=mapped)
-
-
-def grown(before: Memory, after: Memory) -> Memory:
-    return Memory(own=after["own"] - before["own"], mapped=after["mapped"] - before["mapped"])
 
 
 class _Caller:

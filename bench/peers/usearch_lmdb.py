@@ -1,6 +1,7 @@
 """A floor: USearch with LMDB."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +27,11 @@ class UsearchIndex:
     def settle(self) -> None:
         """The graph grows with each element."""
 
-    def search(self, vector: Vector, k: int, allowed: Keys | None) -> list[int]:
-        if allowed is not None:
-            raise Unsupported("its Python index has no filters")
-        return np.asarray(self._index.search(vector, k, threads=1).keys).astype(np.int64).tolist()
+    def selector(self, keys: Keys) -> Any:
+        raise Unsupported("its Python index has no filters")
+
+    def search(self, vector: Vector, k: int, selector: Any) -> list[int]:
+        return [int(key) for key in self._index.search(vector, k, threads=1).keys]
 
     def set_effort(self, effort: int) -> None:
         self._index.expansion_search = effort

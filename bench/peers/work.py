@@ -62,7 +62,7 @@ class Work:
         """Bytes of the N items' vectors and key-values."""
         copies, rest = divmod(self.size, len(self.texts))
         carrying = copies * self.carriers + min(rest, self.carriers)
-        return self.size * self.vectors.shape[1] * 4 + carrying * KEY_VALUE_BYTES
+        return int(self.size * self.vectors.shape[1] * 4 + carrying * KEY_VALUE_BYTES)
 
 
 def percent(key: int) -> int:
@@ -83,14 +83,16 @@ def make_work(folder: Path, embeddings: Embeddings, size: int, key_values: int, 
         vectors[keys] = _copies(embeddings.references, keys)
     vectors.flush()
     every = np.arange(size)
-    exact = nearest(embeddings.questions, vectors[:size], every)
+    asked = embeddings.questions[_near(embeddings, carriers)[: 2 * questions]]
+    exact = nearest(asked, vectors[:size], every)
     answered = np.flatnonzero((exact % references < carriers).all(axis=1))[:questions]
-    np.save(folder / "questions.npy", embeddings.questions[answered])
-    np.save(folder / "exact.npy", exact[answered])
+    asked, exact = asked[answered], exact[answered]
+    np.save(folder / "questions.npy", asked)
+    np.save(folder / "exact.npy", exact)
     percents = percent_of(every)
     for where in FILTERS.values():
         kept = every[(percents if where.field == "percent" else percents % 10) == where.value]
-        np.save(folder / f"{where.field}.npy", nearest(embeddings.questions[answered], vectors[kept], kept))
+        np.save(folder / f"{where.field}.npy", nearest(asked, vectors[kept], kept))
     np.savez(folder / "rest.npz", texts=np.array(embeddings.texts), size=size, carriers=carriers)
 
 
@@ -125,6 +127,12 @@ def nearest(queries: Matrix, vectors: Matrix, keys: Keys, k: int = K) -> Keys:
         best = best[rows, np.argsort(-scores[rows, best], axis=1, kind="stable")]
         scores, found = scores[rows, best], found[rows, best]
     return found
+
+
+def _near(embeddings: Embeddings, carriers: int) -> Keys:
+    """The questions whose nearest reference is one of those whose items have key-values."""
+    first = nearest(embeddings.questions, embeddings.references, np.arange(len(embeddings.references)), 1)
+    return np.flatnonzero(first[:, 0] < carriers)
 
 
 def _copies(references: Matrix, keys: Keys) -> Matrix:

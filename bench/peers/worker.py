@@ -11,10 +11,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from memory3.bench.peers import bare_grpc, measures
+from memory3.bench.peers import bare_grpc, measures, sizes
 from memory3.bench.peers.bare_grpc import BareClient
 from memory3.bench.peers.protocol import Peer, Searcher, Serving
 from memory3.bench.peers.registry import peer as peer_of
@@ -30,7 +31,7 @@ def main() -> int:
     try:
         MODES[mode](options)
     except Exception as error:
-        say(failed="".join(traceback.format_exception_only(error)).strip(), trace=traceback.format_exc())
+        say(failed=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
         return 1
     return 0
 
@@ -44,6 +45,7 @@ def measure(options: dict[str, Any]) -> None:
     """Everything in process; each result is said as soon as it is there."""
     peer, work, path = _setting(options)
     wanted, seconds, calls = options["measures"], options["seconds"], options["calls"]
+    say(**_description(peer))
     scratch = path / "check"
     scratch.mkdir(parents=True)
     checked = peer.open(scratch, 2 * measures.BATCH)
@@ -59,24 +61,25 @@ def measure(options: dict[str, Any]) -> None:
     say(tuned=tuned)
     if "recall" in wanted:
         say(recall=measures.recall(store, work, calls, seconds))
-    say(size={"disk": measures.disk_bytes(data), "live": work.live_bytes})
+    say(size={"disk": sizes.disk_bytes(data), "live": work.live_bytes})
     if "filtered" in wanted:
         say(filtered=measures.filtered(store, peer, work, calls))
-        store.set_effort(effort)
+        if effort:
+            store.set_effort(effort)
     if "upserts" in wanted:
         say(upserts=measures.upserts(store, work, seconds))
     if "mixed" in wanted:
         say(mixed=measures.mixed(store, peer, work, effort, seconds))
         started = time.perf_counter()
         store.settle()
-        say(after={"settle_s": time.perf_counter() - started, "disk": measures.disk_bytes(data)})
+        say(after={"settle_s": time.perf_counter() - started, "disk": sizes.disk_bytes(data)})
     if "restart" in wanted:
         say(killable=list(store.processes()))
         for key in range(len(work.vectors) - KILL_SHARE, len(work.vectors)):
             store.upsert([work.item(key)])
             say(acknowledged=key)
         sys.stdin.read()
-    elif "network" in wanted:
+    else:
         store.close()
 
 
@@ -84,7 +87,7 @@ def restart(options: dict[str, Any]) -> None:
     """Open, answer, look for what was acknowledged; then serve until the input ends."""
     peer, work, path = _setting(options)
     data, effort, acknowledged = _data(path), options["effort"], options["acknowledged"]
-    before = measures.memory_bytes()
+    before = sizes.memory_bytes()
     started = time.perf_counter()
     store = peer.open(data, work.size)
     probe = int(work.exact[0][0])
@@ -99,7 +102,7 @@ def restart(options: dict[str, Any]) -> None:
         store.set_effort(effort)
     for question in work.questions[: measures.TUNING_QUESTIONS]:
         store.recall(question, K)
-    memory = measures.grown(before, measures.memory_bytes(store.processes()))
+    memory = sizes.grown(before, sizes.memory_bytes(store.processes()))
     say(restart={"first_s": first_s, "acknowledged": len(acknowledged), "lost": len(lost), "memory": memory})
     store.delete(range(len(work.vectors) - KILL_SHARE, len(work.vectors)))
     store.settle()
@@ -149,6 +152,12 @@ def floors(options: dict[str, Any]) -> None:
     for searcher in searchers.values():
         searcher.close()
     say(floors={"times": times, "recalls": recalls})
+
+
+def _description(peer: Peer) -> dict[str, Any]:
+    fields = ("title", "index", "durable", "effort_name", "transport", "floor")
+    versions = {package: version(package) for package in peer.packages}
+    return {field: getattr(peer, field) for field in fields} | {"versions": versions}
 
 
 def _recall(searcher: Searcher, work: Work) -> float:
