@@ -259,11 +259,12 @@ class Shard:
         index = self._derived.index
         hits: builtins.list[builtins.list[Hit]] = []
         while len(hits) < len(vectors):
+            allowed = None
             if filter is not None:
                 # Beforehand, because in there the index waits: mostly it is still right when it is asked for again.
-                self._read(lambda txn: self._choices.of(txn, filter))
+                allowed = self._read(lambda txn: self._choices.of(txn, filter)).allowed
             # A few at a time, because the index waits to be brought up to date until they are found.
-            part = vectors[len(hits) : len(hits) + index.queries_at_once(k)]
+            part = vectors[len(hits) : len(hits) + index.queries_at_once(k, allowed)]
             with self._using():
                 with index.reading(), self._memory_reader(fingerprint) as (txn, reader):
                     chosen = None if filter is None else self._choices.of(txn, filter)

@@ -273,9 +273,14 @@ def test_it_knows_what_it_would_hold_for_a_vector(filled: Filled) -> None:
 
 
 def test_a_few_queries_at_once_however_many_vectors() -> None:
-    small = exact(seqs_from(1, 10))
-    large = exact(seqs_from(1, 5_000))
+    small, large = exact(seqs_from(1, 10)), exact(seqs_from(1, 5_000))
     assert small.queries_at_once(5) > large.queries_at_once(5) > large.queries_at_once(1_000) >= 1
+
+
+def test_fewer_queries_at_once_where_a_selection_has_more_lists_searched() -> None:
+    index = quantized(seqs_from(1, 5_000))
+    few = allowed(index, seqs_from(1, 250))
+    assert index.queries_at_once(5) > index.queries_at_once(5, few) >= 1
 
 
 def test_an_exact_index_grows_in_many_lists() -> None:
