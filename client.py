@@ -235,8 +235,12 @@ class Client:
         top_p: float = 1.0,
         seed: int | None = None,
         stop: Sequence[str] = (),
+        filter: FilterMapping | None = None,
     ) -> AnswerStream:
-        """Answer a question from memories; iterate the answer for its text as it comes, or call its `result`."""
+        """Answer a question from memories; iterate the answer for its text as it comes, or call its `result`.
+
+        Only memories of documents that match `filter`, if given, are read.
+        """
         request = _message(
             generation_pb.GenerateRequest,
             collection=collection,
@@ -247,6 +251,7 @@ class Client:
             top_p=top_p,
             seed=seed,
             stop=stops_of(stop),
+            filter=convert.filter_to_wire(filter),
         )
         return self._generate(request)
 
@@ -261,8 +266,9 @@ class Client:
         top_p: float = 1.0,
         seed: int | None = None,
         stop: Sequence[str] = (),
+        filter: FilterMapping | None = None,
     ) -> AnswerStream:
-        """Continue a prompt as it is, reading memories on the way."""
+        """Continue a prompt as it is, reading memories on the way; of documents that match `filter`, if given."""
         request = _message(
             generation_pb.GenerateRequest,
             collection=collection,
@@ -273,6 +279,7 @@ class Client:
             top_p=top_p,
             seed=seed,
             stop=stops_of(stop),
+            filter=convert.filter_to_wire(filter),
         )
         return self._generate(request)
 

@@ -212,10 +212,14 @@ class Embedded:
         top_p: float = 1.0,
         seed: int | None = None,
         stop: Sequence[str] = (),
+        filter: FilterMapping | None = None,
     ) -> AnswerStream:
-        """Answer a question from memories; iterate the answer for its text as it comes, or call its `result`."""
+        """Answer a question from memories; iterate the answer for its text as it comes, or call its `result`.
+
+        Only memories of documents that match `filter`, if given, are read.
+        """
         options = _options(max_tokens, memories, temperature, top_p, seed, stop)
-        source = CollectionSource(self._embedding(collection), self.models)
+        source = CollectionSource(self._embedding(collection), self.models, parsed(filter))
         return AnswerStream(self.models.language_model.ask(question, source, options=options))
 
     def generate(
@@ -229,10 +233,11 @@ class Embedded:
         top_p: float = 1.0,
         seed: int | None = None,
         stop: Sequence[str] = (),
+        filter: FilterMapping | None = None,
     ) -> AnswerStream:
-        """Continue a prompt as it is, reading memories on the way."""
+        """Continue a prompt as it is, reading memories on the way; of documents that match `filter`, if given."""
         options = _options(max_tokens, memories, temperature, top_p, seed, stop)
-        source = CollectionSource(self._embedding(collection), self.models)
+        source = CollectionSource(self._embedding(collection), self.models, parsed(filter))
         return AnswerStream(self.models.language_model.generate(prompt, source, options=options))
 
     def write(

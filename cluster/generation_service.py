@@ -52,7 +52,7 @@ class GenerationServicer:
 def _options(request: pb.GenerateRequest) -> dict[str, Any]:
     names = ("max_tokens", "memories", "temperature", "top_p", "seed")
     options = {name: getattr(request, name) for name in names if request.HasField(name)}
-    return options | {"stop": list(request.stop)}
+    return options | {"stop": list(request.stop), "filter": convert.filter_from_wire(request.filter)}
 
 
 def _collection(name: str) -> str:

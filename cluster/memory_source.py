@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ..store.collection import Collection
 from ..store.errors import Corrupted
+from ..store.filters import Filter
 from ..store.types import Hit
 from .models import Models
 from .writing import write_memories
@@ -15,14 +16,15 @@ _log = logging.getLogger(__name__)
 class CollectionSource:
     """A `MemorySource` (model/source.py) over a collection."""
 
-    def __init__(self, collection: Collection, models: Models) -> None:
+    def __init__(self, collection: Collection, models: Models, filter: Filter | None = None) -> None:
         self._collection = collection
         self._models = models
+        self._filter = filter
 
     def recall(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """The `k` nearest memories for each query, best first."""
+        """The `k` nearest memories for each query, of documents that match the filter, best first."""
         vectors = self._models.embedder.embed(queries)
-        return self._collection.recall(vectors, k, self._models.language_model.fingerprint)
+        return self._collection.recall(vectors, k, self._models.language_model.fingerprint, self._filter)
 
     def key_values(self, hits: Sequence[Hit]) -> list[bytes | None]:
         """The key-values of each memory; None for one that was deleted since it was recalled."""

@@ -6,13 +6,14 @@ import typer
 
 from ..answers import Answer, Text
 from .connection import connected
-from .options import CollectionName, Data, EmbedderName, Json, ModelName, ServerAddress, Target
+from .options import CollectionName, Data, EmbedderName, FilterText, Json, ModelName, ServerAddress, Target, filter_of
 from .output import hit_fields, plain, print_json, results, table_of_hits
 
 
 def search(
     query: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
     k: Annotated[int, typer.Option("--memories", "-k", min=1, max=1000, help="How many memories to show.")] = 5,
+    filter: FilterText = None,
     data: Data = None,
     server: ServerAddress = None,
     collection: CollectionName = None,
@@ -22,11 +23,13 @@ def search(
     """Show the memories nearest to a text, best first."""
     target = Target.of(data, server, collection, embedder=embedder)
     with connected(target) as memory:
-        hits = memory.recall(query, k, collection=target.collection)
+        hits = memory.recall(query, k, filter=filter_of(filter), collection=target.collection)
     if json:
         print_json([hit_fields(hit) for hit in hits])
     elif hits:
         results.print(table_of_hits(hits))
+    elif filter is not None:
+        results.print("no document matches the filter")
     else:
         results.print("nothing is stored yet; add documents with: memory3 add PATH")
 
@@ -34,6 +37,7 @@ def search(
 def ask(
     question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
     k: Annotated[int, typer.Option("--memories", "-k", min=0, max=64, help="Memories each chunk reads; 0: none.")] = 5,
+    filter: FilterText = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
     temperature: Annotated[float, typer.Option(min=0.0, max=100.0, help="0 takes the likeliest token.")] = 0.0,
     seed: Annotated[int | None, typer.Option(min=0, help="For the same answer again at a temperature.")] = None,
@@ -50,6 +54,7 @@ def ask(
         connected(target) as memory,
         memory.ask(
             question,
+            filter=filter_of(filter),
             collection=target.collection,
             max_tokens=max_tokens,
             memories=k,

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..store.errors import NotFound
+from ..store.errors import InvalidArgument, NotFound
 from .connection import connected
-from .options import CollectionName, Data, Json, ServerAddress, Target
+from .options import CollectionName, Data, FilterText, Json, ServerAddress, Target, filter_of
 from .output import document_fields, plain, print_json, results, short, time_of
 
 
@@ -32,16 +32,21 @@ def get(
 
 
 def delete(
-    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys of documents.", show_default=False)],
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY...]", help="Keys of documents.", show_default=False)
+    ] = None,
+    filter: FilterText = None,
     data: Data = None,
     server: ServerAddress = None,
     collection: CollectionName = None,
     json: Json = False,
 ) -> None:
-    """Forget documents. Once this returns, nothing of them is ever recalled or read again."""
+    """Forget documents, by key or by filter. Once this returns, nothing of them is ever recalled or read again."""
+    if not keys and filter is None:
+        raise InvalidArgument("nothing to delete was named; give keys, or a filter with --filter")
     target = Target.of(data, server, collection)
     with connected(target) as memory:
-        receipt = memory.delete(keys, collection=target.collection)
+        receipt = memory.delete(keys or None, filter=filter_of(filter), collection=target.collection)
     if json:
         print_json(asdict(receipt))
     else:
@@ -51,6 +56,7 @@ def delete(
 
 
 def list_documents(
+    filter: FilterText = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Documents on a page.")] = 100,
     page_token: Annotated[str, typer.Option(help="Where to go on: the token of the page before.")] = "",
     data: Data = None,
@@ -61,7 +67,7 @@ def list_documents(
     """List documents in the order of their keys, a page at a time."""
     target = Target.of(data, server, collection)
     with connected(target) as memory:
-        page = memory.list(limit=limit, page_token=page_token, collection=target.collection)
+        page = memory.list(filter=filter_of(filter), limit=limit, page_token=page_token, collection=target.collection)
     if json:
         documents = [document_fields(document) for document in page.documents]
         print_json({"documents": documents, "next_page_token": page.next_page_token})

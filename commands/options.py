@@ -1,12 +1,14 @@
 """The options that commands share, and what they come to together with the settings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from ..settings import Settings, load_settings
+from ..store.filter_parser import filter_from_json
 
 Data: TypeAlias = Annotated[
     Path | None,
@@ -44,7 +46,25 @@ EmbedderName: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+FilterText: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--filter",
+        metavar="JSON",
+        help='Only documents whose metadata match, such as \'{"year": {"$gte": 2000}}\' (docs/filters.md).',
+        show_default=False,
+    ),
+]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+def filter_of(text: str | None) -> Mapping[str, Any] | None:
+    """The filter that was typed, not yet checked.
+
+    Raises:
+        InvalidArgument: it is no JSON object.
+    """
+    return None if text is None else filter_from_json(text)
 
 
 @dataclass(frozen=True, slots=True)

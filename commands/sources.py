@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 from ..store.errors import InvalidArgument
 from ..store.types import Document
+from ..store.validation import check_expiry
 from .html import text_of_html
 
 TEXT_SUFFIXES = frozenset({".md", ".markdown", ".txt"})
@@ -19,7 +20,7 @@ SUFFIXES = TEXT_SUFFIXES | HTML_SUFFIXES | LINES_SUFFIXES
 FILE_BYTES_MAX = 64 << 20
 """A larger file is refused unless it is read line by line."""
 LINE_BYTES_MAX = 64 << 20
-_FIELDS = frozenset({"key", "text", "metadata"})
+_FIELDS = frozenset({"key", "text", "metadata", "expires_at"})
 
 
 class Unreadable(Exception):
@@ -87,7 +88,7 @@ def document_of_stream(stream: BinaryIO, key: str) -> Iterator[Source]:
 
 
 def documents_of_lines(lines: Iterable[bytes], name: str) -> Iterator[Source]:
-    """A document from each line: a JSON object with `key`, `text` and, if wanted, `metadata`."""
+    """A document from each line: a JSON object with `key`, `text` and, if wanted, `metadata` and `expires_at`."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield _guarded(f"{name}:{number}", len(line), partial(_document_of_line, line))
@@ -172,10 +173,12 @@ def _document_of_line(line: bytes) -> Document:
     if not isinstance(entry, dict):
         raise Unreadable("not an object with key and text")
     if unknown := sorted(entry.keys() - _FIELDS):
-        raise Unreadable(f"unknown field {unknown[0]!r}; known are key, text and metadata")
+        raise Unreadable(f"unknown field {unknown[0]!r}; known are key, text, metadata and expires_at")
     key, text, metadata = entry.get("key"), entry.get("text"), entry.get("metadata", {})
     if not isinstance(key, str) or not isinstance(text, str):
         raise Unreadable("key and text must both be there and be strings")
     if not isinstance(metadata, dict):
         raise Unreadable("metadata must be an object")
-    return Document(key, text, metadata)
+    document = Document(key, text, metadata, entry.get("expires_at"))
+    check_expiry(document)
+    return document

@@ -1,5 +1,6 @@
 """The filters that callers write, read: a JSON object in the form that MongoDB, Pinecone and Chroma use."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -13,6 +14,21 @@ _BETWEEN: Final = ("$and", "$or", "$not")
 _LOWER: Final = {"$gt": False, "$gte": True}
 _UPPER: Final = {"$lt": False, "$lte": True}
 _OF_A_NAME: Final = ("$eq", "$ne", *_LOWER, *_UPPER, "$in", "$nin", "$exists", "$not")
+
+
+def filter_from_json(text: str) -> Mapping[str, Any]:
+    """Read what a caller wrote as JSON; `parse_filter` says whether it is a filter.
+
+    Raises:
+        InvalidArgument: it is no JSON object.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"the filter is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidArgument(f"the filter is a JSON {type(found).__name__}, it must be an object; see docs/filters.md")
+    return found
 
 
 def parse_filter(filter: Mapping[str, Any]) -> Filter:

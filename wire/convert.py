@@ -11,6 +11,7 @@ from ..answers import Finished, GenerationEvent, Recalled, Text
 from ..protos.memory3.v1 import generation_service_pb2 as generation_pb
 from ..protos.memory3.v1 import types_pb2 as pb
 from ..store.errors import InvalidArgument
+from ..store.filter_parser import filter_from_json
 from ..store.types import (
     BackupReport,
     Change,
@@ -184,20 +185,12 @@ def filter_to_wire(filter: Mapping[str, Any] | None) -> str:
 
 
 def filter_from_wire(text: str) -> Mapping[str, Any] | None:
-    """The filter that a JSON text describes, not yet checked.
+    """The filter of a JSON text, not yet checked; None for an empty one.
 
     Raises:
         InvalidArgument: it is no JSON object.
     """
-    if not text:
-        return None
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgument(f"the filter is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise InvalidArgument(f"the filter is a JSON {type(found).__name__}, expected an object")
-    return found
+    return filter_from_json(text) if text else None
 
 
 def change_to_wire(change: Change) -> pb.Change:
