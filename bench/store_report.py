@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from memory3.bench.peers.registry import MODULES
+
 RATIO_MAX = 1.3
 """What a recall over gRPC may cost, as a multiple of the sum of its floors."""
 OURS = "memory3"
@@ -22,7 +24,7 @@ def markdown(results: Results) -> str:
 
 
 def _of_run(run: Results) -> Iterator[str]:
-    peers = run["peers"]
+    peers = {name: run["peers"][name] for name in MODULES if name in run["peers"]}
     yield f"### {run['size']:,} items, {run['key_values']:,} with key-values"
     yield "; ".join(_machine_lines(peers))
     tables: list[tuple[str, Callable[[Results], tuple[Row, Sequence[Row]]]]] = [
@@ -164,7 +166,8 @@ def _growth(runs: Sequence[Results]) -> tuple[Row, Sequence[Row]]:
 
 
 def _settings(runs: Sequence[Results]) -> tuple[Row, Sequence[Row]]:
-    peers = {name: peer for run in runs for name, peer in run["peers"].items() if "index" in peer}
+    found = {name: peer for run in runs for name, peer in run["peers"].items() if "index" in peer}
+    peers = {name: found[name] for name in MODULES if name in found}
     rows: list[Row] = [
         (
             peer["title"],

@@ -123,7 +123,7 @@ PEER = Peer(
     ("chromadb",),
     _open,
     "HNSW, max_neighbors 16, ef_construction 100 (its defaults)",
-    "SQLite with a rollback journal, synced at each change (its only setting)",
+    "SQLite with a rollback journal, synced at each change (as by default)",
     (10, 20, 40, 80, 160, 320, 640),
     effort_name="ef_search",
     transport="its own HTTP server",

@@ -112,8 +112,8 @@ PEER = Peer(
     LanceStore,
     "IVF_HNSW_SQ, a partition for each million rows, m 20, ef_construction 300, `optimize()` after the load and after "
     "changes",
-    "files are written and renamed at each change, not synced: it survives a kill, not a power failure; there is no "
-    "setting for it",
+    "files are written and renamed at each change, not synced: it survives a kill, not a power failure; its docs name "
+    "no setting for it",
     (8, 16, 32, 64, 128, 256, 512),
     effort_name="ef",
 )

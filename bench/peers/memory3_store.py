@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from memory3.bench.peers.protocol import Found, Item, Peer, Unsupported, Vector, Where
+from memory3.bench.peers.protocol import Found, Item, Peer, Vector, Where
 from memory3.calls import DEFAULT_COLLECTION
 from memory3.client import Client
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
 from memory3.model.embedder import DEFAULT_DIMENSION, DEFAULT_EMBEDDER
 from memory3.store.directory import DataDirectory
+from memory3.store.filter_parser import parse_filter
 from memory3.store.types import Document, EmbeddedDocument, Hit, Reference
 
 FINGERPRINT = "benchmark"
-NO_FILTERS = "Memory3 has no filters by metadata yet"
 
 
 class Memory3Store:
@@ -41,10 +41,8 @@ class Memory3Store:
         self._collection.delete([str(key) for key in keys])
 
     def recall(self, vector: Vector, k: int, where: Where | None = None) -> list[Found]:
-        if where is not None:
-            raise Unsupported(NO_FILTERS)
-        hits = self._collection.recall(vector[None], k, FINGERPRINT)[0]
-        return _found(hits, self._collection.fetch_key_values(FINGERPRINT, [hit.seq for hit in hits]))
+        filter = None if where is None else parse_filter({where.field: where.value})
+        return _found(self._collection.recall(vector[None], k, FINGERPRINT, filter, key_values=True)[0])
 
     def set_effort(self, effort: int) -> None:
         """The store chooses by itself."""
@@ -63,10 +61,8 @@ class Memory3Client:
         self._client = Client(address)
 
     def recall(self, vector: Vector, k: int, where: Where | None = None) -> list[Found]:
-        if where is not None:
-            raise Unsupported(NO_FILTERS)
-        hits = self._client.recall(vector, k)
-        return _found(hits, self._client.fetch_key_values(FINGERPRINT, [hit.seq for hit in hits]))
+        filter = None if where is None else {where.field: where.value}
+        return _found(self._client.recall(vector, k, filter=filter, key_values=FINGERPRINT))
 
     def set_effort(self, effort: int) -> None:
         """The server's store chooses by itself."""
@@ -94,15 +90,15 @@ def _embedded(item: Item) -> EmbeddedDocument:
     return EmbeddedDocument(document, [Reference(item.text, item.vector)])
 
 
-def _found(hits: Sequence[Hit], values: Sequence[bytes | None]) -> list[Found]:
-    return [Found(int(hit.key), value or b"") for hit, value in zip(hits, values, strict=True)]
+def _found(hits: Sequence[Hit]) -> list[Found]:
+    return [Found(int(hit.key), hit.key_values or b"") for hit in hits]
 
 
 PEER = Peer(
     "Memory3",
     ("faiss-cpu", "lmdb"),
     Memory3Store,
-    "exact, IVF1,Flat",
+    "exact up to 20,000, then IVF, SQ8 with 2 sqrt(N) lists, ranked by the exact vectors",
     "synced LMDB commit of document and vector; key-values may lose their last commits to a power failure (not to a "
     "kill) and are written again from text",
     transport="its own gRPC server",

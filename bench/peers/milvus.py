@@ -129,7 +129,7 @@ PEER = Peer(
     ("milvus-lite", "pymilvus"),
     lambda path, size: MilvusStore(str(_local(path))),
     "HNSW, M 16, efConstruction 200, `flush()` after the load and after changes",
-    "written to its log, not synced: it survives a kill, not a power failure; there is no setting for it",
+    "written to its log, not synced: it survives a kill, not a power failure; the log's setting for it is not offered",
     (8, 16, 32, 64, 128, 256, 512),
     effort_name="ef",
     transport="its own gRPC server",

@@ -22,8 +22,8 @@ from memory3.bench.peers.registry import peer as peer_of
 from memory3.bench.peers.timing import latencies
 from memory3.bench.peers.work import KEY_VALUE_BYTES, K, Work, load_work
 
-KILL_SHARE = 512
-"""The last so many spare items are for the upserts that a kill ends."""
+KILL_SHARE = 4_096
+"""The last so many spare items are for the upserts that a kill ends: more than any store takes until then."""
 
 
 def main() -> int:
