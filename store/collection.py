@@ -212,8 +212,11 @@ class Collection:
         with `key_values` they come with the hits, but for the seqs that the caller has `held`. Damaged memories are
         quarantined, counted in `stats`, and left out; damaged key-values are removed, and the memory comes as cold.
         """
+        if len(self._shards) == 1:
+            return self._shards[0].recall(vectors, k, fingerprint, filter, held if key_values else None)
+        # Of several shards key-values are read for those only that are among the nearest of all.
         found = self._all(lambda shard: shard.recall(vectors, k, fingerprint, filter))
-        merged = found[0] if len(found) == 1 else [_nearest(hits, k) for hits in zip(*found, strict=True)]
+        merged = [_nearest(hits, k) for hits in zip(*found, strict=True)]
         return self._with_key_values(merged, fingerprint, held) if key_values and fingerprint else merged
 
     def memories(self, seqs: Sequence[int], fingerprint: str | None = None) -> builtins.list[Hit | None]:

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from . import limits
-from .environment import DATA_FILE, Environment, Transaction, WriteTransaction, closed_on_failure
+from .environment import DATA_FILE, Environment, Table, Transaction, WriteTransaction, closed_on_failure
 from .errors import Corrupted, FailedPrecondition, InvalidArgument, ResourceExhausted
 from .format import (
     FingerprintRecord,
@@ -37,6 +37,29 @@ _APPLIED = b"applied"
 _NEXT = b"next_fingerprint"
 
 _log = logging.getLogger(__name__)
+
+
+class KeyValuesView:
+    """The key-values of one fingerprint in one state; those that are damaged are gathered in `damages`."""
+
+    def __init__(self, values: Table[bytes], txn: Transaction, number: int | None) -> None:
+        self.damages: list[Damaged] = []
+        self._values = values
+        self._txn = txn
+        self._number = number
+
+    def holds(self, seq: int) -> bool:
+        return self._number is not None and self._values.exists(self._txn, encode_value_key(self._number, seq))
+
+    def get(self, seq: int) -> bytes | None:
+        """Return the key-values of a memory, None where there are none, or where they are damaged."""
+        if self._number is None:
+            return None
+        try:
+            return self._values.get(self._txn, encode_value_key(self._number, seq))
+        except Damaged as damage:
+            self.damages.append(damage)
+            return None
 
 
 class KeyValues:
@@ -152,13 +175,10 @@ class KeyValues:
                     damages.append(damage)
         return values, damages
 
-    def is_warm(self, txn: Transaction, fingerprint: bytes | None) -> Callable[[int], bool]:
-        """Return a function that says whether key-values of this fingerprint stand for a seq."""
+    def view(self, txn: Transaction, fingerprint: bytes | None) -> "KeyValuesView":
+        """Look at the key-values of one fingerprint, or of none."""
         record = self.fingerprints.get(txn, fingerprint) if fingerprint else None
-        if record is None:
-            return lambda seq: False
-        number = record.number
-        return lambda seq: self.values.exists(txn, encode_value_key(number, seq))
+        return KeyValuesView(self.values, txn, None if record is None else record.number)
 
     def make_room(self, over: int, bytes_max: int, new: Set[int]) -> int:
         """Remove those read least, `over` bytes and a spare, the `new` seqs last of their like; return how many.

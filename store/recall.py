@@ -3,7 +3,7 @@
 `N` queries, `D` embedding size. Everything here sees one state of the records, that of its transaction.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from .choosing import Chosen
 from .environment import Transaction
 from .format import DocumentRecord, encode_seq
 from .index import NOTHING, VectorIndex
+from .key_values import KeyValuesView
 from .records import Records
 from .seal import Damaged
 from .seqs import shard_of_seq
@@ -23,14 +24,25 @@ _WIDEN = 4
 
 
 class MemoryReader:
-    """Looks up live memories in one state, as of `now`; what is damaged is left out and gathered in `damages`."""
+    """Looks up live memories in one state, as of `now`; what is damaged is left out and gathered in `damages`.
 
-    def __init__(self, records: Records, txn: Transaction, is_warm: Callable[[int], bool], now: float) -> None:
+    With `held` the key-values come too, but for these seqs.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        txn: Transaction,
+        key_values: KeyValuesView,
+        now: float,
+        held: Set[int] | None = None,
+    ) -> None:
         self.damages: list[Damaged] = []
+        self.key_values = key_values
         self._records = records
         self._txn = txn
         self._now = now
-        self.is_warm = is_warm
+        self._held = held
         self._documents: dict[str, DocumentRecord | None] = {}
 
     def hit(self, seq: int, score: float) -> Hit | None:
@@ -43,8 +55,13 @@ class MemoryReader:
             return None
         if memory is None or document is None or seq not in document.seqs or document.has_ended(self._now):
             return None
-        shard, warm = shard_of_seq(seq), self.is_warm(seq)
-        return Hit(memory.key, memory.text, score, document.version, document.metadata, seq, shard, warm)
+        shard, values = shard_of_seq(seq), None
+        if self._held is None or seq in self._held:
+            warm = self.key_values.holds(seq)
+        else:
+            values = self.key_values.get(seq)
+            warm = values is not None
+        return Hit(memory.key, memory.text, score, document.version, document.metadata, seq, shard, warm, values)
 
     def vectors(self, seqs: Sequence[int]) -> tuple[list[int], npt.NDArray[np.float32]]:
         """Return those of these seqs that have a vector here, and their vectors (N, D)."""

@@ -249,11 +249,12 @@ class Shard:
         k: int,
         fingerprint: str | None = None,
         filter: Filter | None = None,
+        held: Set[int] | None = None,
     ) -> builtins.list[builtins.list[Hit]]:
         """Return for each query (N, D), of length one, its k nearest memories of those that match, best first.
 
-        `warm` says whether key-values of `fingerprint` are stored; without one it is False. Damaged memories are
-        quarantined and left out.
+        `warm` says whether key-values of `fingerprint` are stored; without one it is False. With `held` they come with
+        the hits, but for these seqs. Damaged memories are quarantined and left out, damaged key-values removed.
         """
         check_queries(vectors, self.info.dimension, k)
         index = self._derived.index
@@ -266,10 +267,13 @@ class Shard:
             # A few at a time, because the index waits to be brought up to date until they are found.
             part = vectors[len(hits) : len(hits) + index.queries_at_once(k, allowed)]
             with self._using():
-                with index.reading(), self._memory_reader(fingerprint) as (txn, reader):
+                with index.reading(), self._memory_reader(fingerprint, held) as (txn, reader):
                     chosen = None if filter is None else self._choices.of(txn, filter)
                     hits += recall(self._records, txn, index, reader, part, k, chosen)
                 self._quarantine(reader.damages)
+                self._expel(reader.key_values.damages)
+        if held is not None:
+            self._key_values.reads.note(hit.seq for found in hits for hit in found if hit.key_values is not None)
         return hits
 
     def memories(self, seqs: Sequence[int], fingerprint: str | None = None) -> builtins.list[Hit | None]:
@@ -292,7 +296,7 @@ class Shard:
                 for seq in self._records.seqs(txn, after):
                     if len(found) == limit:
                         break
-                    hit = None if reader.is_warm(seq) else reader.hit(seq, 0.0)
+                    hit = None if reader.key_values.holds(seq) else reader.hit(seq, 0.0)
                     if hit is not None:
                         found.append((seq, hit.text))
             self._quarantine(reader.damages)
@@ -468,11 +472,13 @@ class Shard:
                 return look(txn)
 
     @contextmanager
-    def _memory_reader(self, fingerprint: str | None) -> Iterator[tuple[Transaction, MemoryReader]]:
+    def _memory_reader(
+        self, fingerprint: str | None, held: Set[int] | None = None
+    ) -> Iterator[tuple[Transaction, MemoryReader]]:
         key = None if fingerprint is None else check_fingerprint(fingerprint)
         with self._records.environment.reading() as txn, self._key_values.environment.reading() as kv_txn:
-            is_warm = self._key_values.is_warm(kv_txn, key)
-            yield txn, MemoryReader(self._records, txn, is_warm, time.time())
+            view = self._key_values.view(kv_txn, key)
+            yield txn, MemoryReader(self._records, txn, view, time.time(), held)
 
     def _commit(self, change: Callable[[WriteTransaction], T], size: int = 0) -> T:
         # The one way in for changes to the records: whole or not at all, durable, and in the index before it returns.
@@ -511,9 +517,7 @@ class Shard:
                 live = self._live(txn, seqs)
             values, damages = self._key_values.fetch(key, seqs, live)
             self._key_values.reads.note(seq for seq, value in zip(seqs, values, strict=True) if value is not None)
-            if damages:
-                with self._writer:
-                    self._key_values.expel(damages)
+            self._expel(damages)
         return values, damages
 
     def _live(self, txn: Transaction, seqs: Sequence[int]) -> builtins.list[bool]:
@@ -536,6 +540,11 @@ class Shard:
         most, over = self._room.quotas.key_values_bytes_max, self._room.key_values_over()
         if most is not None and over:
             self._key_values.make_room(over, most, new)
+
+    def _expel(self, damages: Sequence[Damaged]) -> None:
+        if damages:
+            with self._writer:
+                self._key_values.expel(damages)
 
     def _quarantine(self, damages: Sequence[Damaged]) -> None:
         if damages:

@@ -153,6 +153,9 @@ def check_vectors(vectors: npt.NDArray[np.float32], dimension: int, what: str) -
         raise InvalidArgument(f"{what} has dtype {vectors.dtype}, expected float32")
     if vectors.ndim != 2 or vectors.shape[1] != dimension:
         raise InvalidArgument(f"{what} has shape {vectors.shape}, expected (N, {dimension})")
+    squares = np.einsum("nd,nd->n", vectors, vectors)
+    if (np.abs(squares - 1) <= limits.VECTOR_NORM_TOLERANCE).all():
+        return
     # float64, so that the squares of large values do not overflow into a misleading message.
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
     for row in np.flatnonzero(~(np.abs(norms - 1) <= limits.VECTOR_NORM_TOLERANCE))[:1]:
