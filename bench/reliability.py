@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from machine import machine, machine_line
+from machine import machine
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
 from memory3.tests.reliability.churn import churn
@@ -103,7 +103,9 @@ def main() -> int:
     arguments = parser.parse_args()
     # The store logs each damage that it is given, many thousands here.
     logging.disable(logging.CRITICAL)
-    print(f"{machine_line()}\n", flush=True)
+    # Now, since a long run may outlive the checkout's commit.
+    where = machine()
+    print(f"{'; '.join(where.values())}\n", flush=True)
     print("| proof | what was done | how often | violations | time |\n|---|---|---|---|---|", flush=True)
     outcomes = []
     for name in arguments.only or PROOFS:
@@ -119,9 +121,7 @@ def main() -> int:
         for violation in outcome.violations:
             print(f"{outcome.proof}: VIOLATION: {violation}")
     if arguments.out:
-        arguments.out.write_text(
-            json.dumps({"machine": machine(), "proofs": [_plain(one) for one in outcomes]}, indent=1)
-        )
+        arguments.out.write_text(json.dumps({"machine": where, "proofs": [_plain(one) for one in outcomes]}, indent=1))
     return any(outcome.violations for outcome in outcomes)
 
 

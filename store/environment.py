@@ -29,7 +29,11 @@ _PROBE_BYTES = 1 << 20
 _SHORT_BYTES_MAX = 1 << 30
 """What one transaction may take and give back at the end of a file."""
 _MAP_FULL = (lmdb.MapFullError, lmdb.TxnFullError)
-_BROKEN = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
+_BROKEN = (
+    *(lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError),
+    # What LMDB says when the record of a table is damaged: it takes the caller for one who uses it wrongly.
+    *(lmdb.BadTxnError, lmdb.BadDbiError, lmdb.BadValsizeError, lmdb.IncompatibleError),
+)
 
 
 class Touched:

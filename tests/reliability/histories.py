@@ -86,7 +86,7 @@ def histories(path: Path, operations: int, seed: int = 0) -> Outcome:
     with DataDirectory.open(path) as directory:
         collection = directory.create_collection("default", EMBEDDER, DIMENSION)
         threads = [
-            _Caller(collection, f"{seed}.{number}", share, operations // len(WRITE_SHARES))
+            _Caller(collection, f"{seed}.{number}", share, -(-operations // len(WRITE_SHARES)))
             for number, share in enumerate(WRITE_SHARES)
         ]
         for thread in threads:

@@ -145,3 +145,26 @@ def test_a_file_cut_short_by_more_than_a_transaction_is_refused(
     monkeypatch.setattr("memory3.store.environment._SHORT_BYTES_MAX", 32 << 10)
     with pytest.raises(Corrupted, match=f"cut short: it has {size - (64 << 10)} bytes"), collection_at(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("table", [b"values", b"fingerprints", b"quarantine"])
+@pytest.mark.parametrize("byte", [4, 40, 42])
+def test_a_damaged_table_record_of_key_values_costs_key_values_and_nothing_else(
+    tmp_path: Path, table: bytes, byte: int
+) -> None:
+    """LMDB calls it a bad transaction, which passed for `Unavailable` and kept the whole collection from opening."""
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded("key", "text")])
+        collection.put_key_values("model", [(1, b"value")])
+    file = tmp_path / KEY_VALUES / "data.mdb"
+    content = bytearray(file.read_bytes())
+    at = content.find(table)
+    assert at >= 0
+    while at >= 0:  # the record of a table stands behind its name, here and in older pages
+        content[at + len(table) + byte] ^= 4
+        at = content.find(table, at + 1)
+    file.write_bytes(content)
+    with collection_at(tmp_path) as collection:
+        assert collection.get(["key"])[0] is not None
+        assert collection.fetch_key_values("model", [1]) in ([None], [b"value"])
+        assert collection.check(full=True).problems == ()
