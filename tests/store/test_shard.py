@@ -294,7 +294,7 @@ def test_stats_add_up(collection: Collection) -> None:
 
 def everything_in(opened: Collection) -> list[object]:
     # Closing saves, which leaves other pages of the files free.
-    stats = replace(opened.stats(), records_free_bytes=0, key_values_free_bytes=0)
+    stats = replace(opened.stats(), records_free_bytes=0, key_values_free_bytes=0, indices=())
     return [opened.list(100), opened.recall(vector_of("q")[None], 20, "model"), stats]
 
 
