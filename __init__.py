@@ -135,6 +135,6 @@ def restore(
         FailedPrecondition: there is no backup, or there is something at `path`.
         ResourceExhausted: the disk has too little space.
     """
-    from .store.restore import restore
+    from .store.backup.restore import restore
 
     return restore(backup, path, progress)

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .store.errors import InvalidArgument
-from .store.filter_parser import parse_filter
-from .store.filters import Filter
+from .store.filters.language import Filter
+from .store.filters.parser import parse_filter
 from .store.limits import RECALL_QUERIES_MAX
 from .store.types import Document, Vector
 from .store.validation import check_documents, check_request_id, check_seqs, check_versions

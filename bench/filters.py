@@ -17,12 +17,12 @@ from statistics import median
 import faiss
 import numpy as np
 from machine import machine_line
-from memory3.store.environment import Environment, WriteTransaction
-from memory3.store.filter_parser import parse_filter
-from memory3.store.filters import matches
+from memory3.store.disk.environment import Environment, WriteTransaction
+from memory3.store.filters.language import matches
+from memory3.store.filters.parser import parse_filter
+from memory3.store.filters.term_changes import TermChanges
+from memory3.store.filters.terms import Terms
 from memory3.store.format import decode_u64, encode_u64
-from memory3.store.term_changes import TermChanges
-from memory3.store.terms import Terms
 from memory3.store.types import Metadata
 
 RUNS = 9

@@ -27,7 +27,7 @@ import numpy as np
 if TYPE_CHECKING:
     from memory3.bench.index_vectors import Matrix
     from memory3.store.collection import Collection
-    from memory3.store.index import Allowed
+    from memory3.store.index.vector_index import Allowed
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before FAISS loads
 
@@ -138,9 +138,9 @@ def _fill(collection: "Collection", rows: "Matrix") -> Line:
 
 
 def _alone(rows: "Matrix", asked: "Matrix", recalls: list[float]) -> str:
-    from memory3.store.clustering import clustered, plan
     from memory3.store.derived import at_once
-    from memory3.store.index import VectorIndex
+    from memory3.store.index.clustering import clustered, plan
+    from memory3.store.index.vector_index import VectorIndex
 
     start = time.perf_counter()
     chosen = plan(len(rows))
@@ -187,7 +187,7 @@ def _found(
 ) -> list[Line]:
     """What searches find of the truth, among all and among a few; row i has seq i + 1."""
     from memory3.bench.index_kinds import share_found, timed, truth
-    from memory3.store.index import Allowed
+    from memory3.store.index.vector_index import Allowed
 
     random = np.random.default_rng(1)
     lines = []

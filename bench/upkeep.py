@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 from machine import machine_line
-from memory3.store.backup import back_up
+from memory3.store.backup.back_up import back_up
+from memory3.store.backup.restore import restore
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
-from memory3.store.restore import restore
 from memory3.store.types import Document, EmbeddedDocument, Reference, Vector
 
 DIMENSION = 384

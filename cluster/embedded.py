@@ -25,7 +25,7 @@ from ..calls import (
 )
 from ..changes import ChangeStream
 from ..model.source import GenerationOptions
-from ..store.backup import back_up
+from ..store.backup.back_up import back_up
 from ..store.collection import Collection
 from ..store.directory import DataDirectory
 from ..store.errors import FailedPrecondition, FingerprintMismatch, InvalidArgument, NotFound

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ..store.collection import Collection
 from ..store.errors import Corrupted
-from ..store.filters import Filter
+from ..store.filters.language import Filter
 from ..store.types import Hit
 from .models import Models
 from .writing import write_memories

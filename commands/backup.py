@@ -48,7 +48,7 @@ def restore(
     What stands at --data is never overwritten: stop its server and move it away first, or name another place.
     """
     try:
-        from ..store.restore import restore, verify
+        from ..store.backup.restore import restore, verify
     except ImportError as error:
         raise FailedPrecondition(f"restoring needs more libraries ({error}); pip install 'memory3[server]'") from error
     with counted_bytes("comparing" if check else "comparing and copying") as progress:

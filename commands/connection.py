@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..client import Client
 from ..settings import Settings
+from ..store.disk.lock_file import server_address
 from ..store.errors import DirectoryInUse, FailedPrecondition, Unavailable
-from ..store.lock_file import server_address
 from .options import Target
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from ..settings import Settings, load_settings
-from ..store.filter_parser import filter_from_json
+from ..store.filters.parser import filter_from_json
 
 Data: TypeAlias = Annotated[
     Path | None,

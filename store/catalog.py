@@ -7,7 +7,7 @@ from typing import Any
 
 import xxhash
 
-from .durable import write_file
+from .disk.durable import write_file
 from .errors import Corrupted
 from .format import FORMAT, check_format
 from .types import CollectionInfo

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from .environment import Table, Transaction
+from .disk.environment import Table, Transaction
+from .disk.seal import Damaged
 from .format import DocumentRecord, decode_seq, decode_value_key, encode_seq
-from .index import VectorIndex
+from .index.vector_index import VectorIndex
 from .key_values import KeyValues
 from .limits import VECTOR_NORM_TOLERANCE
 from .metadata import content_digest
 from .records import Records
-from .seal import Damaged
 from .types import CheckReport, Document
 
 _PROBLEMS_MAX = 1_000

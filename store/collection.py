@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from . import limits
-from .copying import FrozenShard
+from .backup.copying import FrozenShard
+from .backup.progress import Progress, Tally
 from .errors import InvalidArgument, Memory3Error
-from .filters import Filter
+from .filters.language import Filter
 from .merging import merged_counts, merged_receipts, merged_reports, merged_stats
 from .page_token import encode_page_token
 from .placement import shard_of_key
-from .progress import Progress, Tally
 from .requests import Request, digest_of_delete, digest_of_filter, digest_of_upsert
 from .room import Quotas
 from .seqs import shard_of_seq

@@ -12,16 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import limits
-from .building import Builder
-from .clustering import GiveWay
-from .durable import remove_file
-from .environment import Transaction
+from .disk.durable import remove_file
+from .disk.environment import Transaction
+from .disk.seal import Damaged
 from .errors import Corrupted, Memory3Error
-from .index import VectorIndex
+from .index.building import Builder
+from .index.clustering import GiveWay
+from .index.snapshot import Slice, read_snapshot, write_snapshot
+from .index.vector_index import VectorIndex
 from .key_values import KeyValues
 from .records import Changes, Records
-from .seal import Damaged
-from .snapshot import Slice, read_snapshot, write_snapshot
 from .types import IndexKind, IndexState
 
 _SNAPSHOT_SHARE = 4

@@ -11,14 +11,14 @@ from pathlib import Path
 from types import TracebackType
 
 from . import limits
+from .backup.progress import Progress, one_at_a_time
 from .catalog import Catalog, read_catalog, write_catalog
 from .collection import Collection
-from .durable import TEMPORARY, disk_errors, make_directory, write_file
-from .environment import DATA_FILE
+from .disk.durable import TEMPORARY, disk_errors, make_directory, write_file
+from .disk.environment import DATA_FILE
+from .disk.lock_file import DirectoryLock
 from .errors import AlreadyExists, Corrupted, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from .format import FORMAT, check_format
-from .lock_file import DirectoryLock
-from .progress import Progress, one_at_a_time
 from .room import Quotas
 from .types import CollectionInfo, CompactReport
 from .validation import check_collection, check_collection_name

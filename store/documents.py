@@ -9,16 +9,16 @@ from itertools import islice
 from typing import Literal
 
 from . import limits
-from .environment import Transaction, WriteTransaction
+from .disk.environment import Transaction, WriteTransaction
+from .disk.seal import Damaged
 from .errors import Aborted, FailedPrecondition
-from .filters import Filter
+from .filters.language import Filter
+from .filters.selection import Selection
+from .filters.term_changes import TermChanges
 from .format import NEVER, WRITTEN, DocumentRecord, decode_seq, encode_seq
 from .metadata import content_digest
 from .page_token import decode_page_token, encode_page_token
 from .records import Records
-from .seal import Damaged
-from .selection import Selection
-from .term_changes import TermChanges
 from .types import Change, Count, DeleteReceipt, Document, EmbeddedDocument, Page, StoredDocument, UpsertResult
 
 

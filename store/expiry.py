@@ -4,9 +4,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .environment import Environment, Transaction, WriteTransaction
+from .disk.environment import Environment, Transaction, WriteTransaction
+from .disk.seal import Damaged
 from .format import NEVER, decode_expiry, encode_expiry
-from .seal import Damaged
 
 _KEY = struct.Struct(">dQ")
 

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from .disk.seal import Bytes
 from .errors import Corrupted, UnsupportedFormat
 from .metadata import DIGEST_BYTES, decode_metadata, encode_metadata
-from .seal import Bytes
 from .types import Metadata, Vector
 
 FORMAT: Final = 2

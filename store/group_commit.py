@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import limits
-from .environment import Environment, WriteTransaction
+from .disk.environment import Environment, WriteTransaction
 from .errors import ResourceExhausted
 
 T = TypeVar("T")

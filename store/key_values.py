@@ -12,7 +12,10 @@ from itertools import chain
 from pathlib import Path
 
 from . import limits
-from .environment import DATA_FILE, Environment, Table, Transaction, WriteTransaction, closed_on_failure
+from .disk.environment import DATA_FILE, Environment, Table, Transaction, WriteTransaction, closed_on_failure
+from .disk.identity import IDENTITY, identity_table, read_identity
+from .disk.quarantine import Quarantine
+from .disk.seal import Damaged
 from .errors import Corrupted, FailedPrecondition, InvalidArgument, ResourceExhausted
 from .format import (
     FingerprintRecord,
@@ -26,10 +29,7 @@ from .format import (
     encode_u64,
     encode_value_key,
 )
-from .identity import IDENTITY, identity_table, read_identity
-from .quarantine import Quarantine
 from .reads import Reads
-from .seal import Damaged
 from .seqs import base_of
 
 MAGIC = "memory3 key-values"

@@ -9,7 +9,7 @@ from .types import Document, Metadata, MetadataValue
 
 if TYPE_CHECKING:
     # Only for the checker: the client validates documents too, and has no xxhash.
-    from .seal import Bytes
+    from .disk.seal import Bytes
 
 DIGEST_BYTES = 16
 

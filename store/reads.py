@@ -3,10 +3,10 @@
 import threading
 from collections.abc import Iterable
 
-from .environment import Environment, Transaction, WriteTransaction
+from .disk.environment import Environment, Transaction, WriteTransaction
+from .disk.seal import Damaged
 from .format import decode_seq, decode_u64, encode_seq, encode_u64
 from .limits import READS_KEPT
-from .seal import Damaged
 
 
 class Reads:

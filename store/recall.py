@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence, Set
 import numpy as np
 import numpy.typing as npt
 
-from .choosing import Chosen
-from .environment import Transaction
+from .disk.environment import Transaction
+from .disk.seal import Damaged
+from .filters.choosing import Chosen
 from .format import DocumentRecord, encode_seq
-from .index import NOTHING, VectorIndex
+from .index.vector_index import NOTHING, VectorIndex
 from .key_values import KeyValuesView
 from .records import Records
-from .seal import Damaged
 from .seqs import shard_of_seq
 from .types import Hit
 

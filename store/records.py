@@ -12,9 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from . import limits
-from .environment import DATA_FILE, Environment, Table, Transaction, WriteTransaction, closed_on_failure
+from .disk.environment import DATA_FILE, Environment, Table, Transaction, WriteTransaction, closed_on_failure
+from .disk.identity import IDENTITY, identity_table, read_identity
+from .disk.quarantine import Quarantine
+from .disk.seal import Damaged, Missing
 from .errors import Corrupted
 from .expiry import Expiry
+from .filters.term_changes import TermChanges
+from .filters.terms import NAME as TERMS
+from .filters.terms import Terms
 from .format import (
     DELETED,
     NEVER,
@@ -36,14 +42,8 @@ from .format import (
     encode_u64,
     encode_vector,
 )
-from .identity import IDENTITY, identity_table, read_identity
-from .quarantine import Quarantine
 from .requests import Requests
-from .seal import Damaged, Missing
 from .seqs import base_of
-from .term_changes import TermChanges
-from .terms import NAME as TERMS
-from .terms import Terms
 from .types import EmbeddedDocument, Metadata, Vector
 
 MAGIC = "memory3 records"

@@ -7,9 +7,9 @@ from hashlib import blake2b
 from typing import Any, TypeVar
 
 from . import limits
-from .environment import Environment, WriteTransaction
+from .disk.environment import Environment, WriteTransaction
 from .errors import InvalidArgument
-from .filters import Filter
+from .filters.language import Filter
 from .format import decode_answer, decode_request_id, encode_answer, encode_request_id
 from .metadata import DIGEST_BYTES, content_digest
 from .types import DeleteReceipt, EmbeddedDocument, UpsertResult

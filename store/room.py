@@ -3,8 +3,8 @@
 import os
 from dataclasses import dataclass
 
-from .durable import disk_errors
-from .environment import Environment
+from .disk.durable import disk_errors
+from .disk.environment import Environment
 from .errors import ResourceExhausted
 from .limits import BYTES_RESERVED
 

@@ -18,22 +18,24 @@ import numpy as np
 import numpy.typing as npt
 
 from . import limits
+from .backup.compact import bytes_to_compact, compact
+from .backup.copying import FrozenShard, frozen
+from .backup.progress import Tally
 from .checks import Findings, check_derived, check_records, check_values
-from .choosing import Choices
-from .compact import bytes_to_compact, compact
-from .copying import FrozenShard, frozen
 from .derived import Derived
+from .disk.durable import make_directory
+from .disk.environment import Environment, Transaction, WriteTransaction
+from .disk.locks import ReadWriteLock
+from .disk.seal import Damaged
 from .documents import Documents
-from .durable import make_directory
-from .environment import Environment, Transaction, WriteTransaction
 from .errors import Corrupted, Unavailable
-from .filters import Filter
+from .filters.choosing import Choices
+from .filters.language import Filter
+from .filters.terms import NAME as TERMS
 from .format import Identity
 from .group_commit import GroupCommit
 from .key_values import KeyValues
-from .locks import ReadWriteLock
 from .maintenance import Maintenance
-from .progress import Tally
 from .recall import MemoryReader, recall
 from .records import MAGIC, Records
 from .requests import (
@@ -44,8 +46,6 @@ from .requests import (
     upsert_results_to_json,
 )
 from .room import Quotas, Room
-from .seal import Damaged
-from .terms import NAME as TERMS
 from .types import (
     Change,
     CheckReport,

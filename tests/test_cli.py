@@ -17,7 +17,7 @@ from memory3.cli import app
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
 from memory3.model.loading import TINY
-from memory3.store.lock_file import server_address
+from memory3.store.disk.lock_file import server_address
 from memory3.store.types import Document
 
 COMMAND = [sys.executable, "-m", "memory3.cli"]

@@ -11,7 +11,7 @@ from ..answers import Finished, GenerationEvent, Recalled, Text
 from ..protos.memory3.v1 import generation_service_pb2 as generation_pb
 from ..protos.memory3.v1 import types_pb2 as pb
 from ..store.errors import InvalidArgument
-from ..store.filter_parser import filter_from_json
+from ..store.filters.parser import filter_from_json
 from ..store.types import (
     BackupReport,
     Change,

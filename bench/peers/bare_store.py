@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from memory3.bench.peers.payloads import Payloads, matches
 from memory3.bench.peers.protocol import Found, Item, Vector, Where
-from memory3.store.locks import ReadWriteLock
+from memory3.store.disk.locks import ReadWriteLock
 
 Keys = npt.NDArray[np.int64]
 _BATCH = 10_000

@@ -10,7 +10,7 @@ from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
 from memory3.model.embedder import DEFAULT_DIMENSION, DEFAULT_EMBEDDER
 from memory3.store.directory import DataDirectory
-from memory3.store.filter_parser import parse_filter
+from memory3.store.filters.parser import parse_filter
 from memory3.store.types import Document, EmbeddedDocument, Hit, Reference
 
 FINGERPRINT = "benchmark"

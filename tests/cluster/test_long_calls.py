@@ -11,9 +11,9 @@ from memory3.client import Client
 from memory3.cluster import long_call
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
+from memory3.store.backup.restore import restore, verify
 from memory3.store.collection import Collection
 from memory3.store.errors import FailedPrecondition, InvalidArgument, Memory3Error, NotFound
-from memory3.store.restore import restore, verify
 from memory3.store.types import Document, EmbeddedDocument, Reference
 
 Both = Embedded | Client
@@ -40,9 +40,9 @@ def churn(collection: Collection) -> None:
 
 def slowed(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Make a piece small and each of them slow, and let the server tell of them often."""
-    monkeypatch.setattr("memory3.store.copying.COPY_PIECE_BYTES", 4096)
+    monkeypatch.setattr("memory3.store.backup.copying.COPY_PIECE_BYTES", 4096)
     monkeypatch.setattr(long_call, "TELL_S", 0.02)
-    monkeypatch.setattr("memory3.store.points.reached", lambda point, path: time.sleep(seconds))
+    monkeypatch.setattr("memory3.store.disk.points.reached", lambda point, path: time.sleep(seconds))
 
 
 def test_client_and_embedded_back_up_and_compact_alike(own: tuple[Embedded, Client], tmp_path: Path) -> None:

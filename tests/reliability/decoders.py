@@ -15,12 +15,12 @@ import xxhash
 from memory3.store import format as fmt
 from memory3.store.catalog import Catalog, read_catalog, write_catalog
 from memory3.store.directory import DataDirectory
+from memory3.store.disk.lock_file import server_address
+from memory3.store.disk.seal import seal, unseal
 from memory3.store.errors import Corrupted, FailedPrecondition, InvalidArgument, Memory3Error, UnsupportedFormat
-from memory3.store.lock_file import server_address
+from memory3.store.index.snapshot import Snapshot, decode_snapshot, write_snapshot
 from memory3.store.metadata import decode_metadata, encode_metadata
 from memory3.store.page_token import decode_page_token, encode_page_token
-from memory3.store.seal import seal, unseal
-from memory3.store.snapshot import Snapshot, decode_snapshot, write_snapshot
 from memory3.store.types import CollectionInfo, IndexKind, MetadataValue
 from memory3.wire.key_values import (
     KeyValuesItem,

@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from memory3.store.environment import DATA_FILE
+from memory3.store.disk.environment import DATA_FILE
 
 METAS = 2 * 4_096
 """LMDB's two meta pages, of which a commit writes one, in one sector: whole or not at all."""

@@ -1,4 +1,4 @@
-"""The seam in the store where its proofs take hold: `store/points.py`."""
+"""The seam in the store where its proofs take hold: `store/disk/points.py`."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from memory3.store import points
+from memory3.store.disk import points
 
 POINTS: tuple[str, ...] = tuple(value for name, value in vars(points).items() if name.isupper())
 """Every point that the store names: one that is added there is a point of these proofs too."""

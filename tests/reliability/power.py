@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
-from memory3.store import limits, points
+from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.derived import at_once
 from memory3.store.directory import DataDirectory
+from memory3.store.disk import points
 from memory3.store.errors import Memory3Error
 from memory3.store.maintenance import Maintenance
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from memory3.store.environment import Environment
+from memory3.store.disk.environment import Environment
 from memory3.tests.reliability.power import power_failures
 
 

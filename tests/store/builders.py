@@ -1,5 +1,6 @@
 """Documents, vectors and damage for the tests of the store. `D` embedding size."""
 
+import resource
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -74,3 +75,14 @@ def value_key(fingerprint_number: int, seq: int) -> bytes:
 def copy_of(path: Path, to: Path) -> Path:
     shutil.copytree(path, to)
     return to
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file grow beyond `size` bytes, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

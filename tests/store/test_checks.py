@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from memory3.store import limits
 from memory3.store.collection import Collection
-from memory3.store.environment import WriteTransaction
+from memory3.store.disk.environment import WriteTransaction
 from memory3.store.format import ChangeRecord, DocumentRecord, MemoryRecord
 from memory3.store.records import Records
 from memory3.store.types import IndexKind

@@ -18,8 +18,8 @@ from memory3.store import limits, shard
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
 from memory3.store.errors import Aborted, InvalidArgument
-from memory3.store.filter_parser import parse_filter
-from memory3.store.filters import matches
+from memory3.store.filters.language import matches
+from memory3.store.filters.parser import parse_filter
 from memory3.store.placement import shard_of_key
 from memory3.store.seqs import base_of, shard_of_seq
 from memory3.store.types import Count, DeleteReceipt, EmbeddedDocument, UpsertResult

@@ -3,8 +3,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from memory3.store import limits, points
-from memory3.store.environment import Environment, Table, WriteTransaction
+from memory3.store import limits
+from memory3.store.disk import points
+from memory3.store.disk.environment import Environment, Table, WriteTransaction
 from memory3.store.errors import Aborted, ResourceExhausted
 from memory3.store.group_commit import GroupCommit
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from memory3.store import clustering, limits, maintenance
-from memory3.store.building import Builder
-from memory3.store.clustering import GiveWay, plan
+from memory3.store import limits, maintenance
 from memory3.store.collection import Collection
-from memory3.store.inverted import InvertedLists
+from memory3.store.index import clustering
+from memory3.store.index.building import Builder
+from memory3.store.index.clustering import GiveWay, plan
+from memory3.store.index.inverted import InvertedLists
 from memory3.store.maintenance import Maintenance
 from memory3.store.types import IndexKind, IndexState
 

@@ -1,0 +1,39 @@
+"""The two pages with which an LMDB file begins: each commit writes the one that the commit before it did not write.
+
+LMDB goes by the one of the greater transaction number, without a checksum. Were that number damaged, the last commit
+would be taken back without a word, and what it deleted would answer again. But in a whole file, also after a power
+failure, the two numbers follow each other; only in one that was never written to are both 0. (A number that is wrong by
+exactly two may pass: it follows the other from the other side.)
+"""
+
+import struct
+from pathlib import Path
+
+from ..errors import Corrupted
+
+_MAGIC = 0xBEEFC0DE
+_VERSION = 1
+_PAGE_BYTES_MAX = 1 << 16
+# Behind the page's header of 16 bytes: magic, version, address, map size, page size, two tables, last page, number.
+_META = struct.Struct("<16xII16xI100xQ")
+
+
+def check_meta_pages(file: Path) -> None:
+    """Compare the two pages of a data file; those of another layout are left to LMDB to refuse.
+
+    Raises:
+        Corrupted: their numbers do not follow each other.
+    """
+    with open(file, "rb") as opened:
+        head = opened.read(_PAGE_BYTES_MAX + _META.size)
+    if len(head) < _META.size:
+        return
+    magic, version, page_bytes, first = _META.unpack_from(head)
+    if (magic, version) != (_MAGIC, _VERSION) or len(head) < page_bytes + _META.size:
+        return
+    second = _META.unpack_from(head, page_bytes)[3]
+    if abs(first - second) != 1 and (first, second) != (0, 0):
+        raise Corrupted(
+            f"{file} is damaged: its meta pages are of the transactions {first} and {second}, which do not follow each "
+            "other, so the last commit may be missing; restore it from a copy"
+        )

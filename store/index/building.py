@@ -1,0 +1,120 @@
+"""Building the lists of an index from the records, beside changes and searches.
+
+Everything is read in short transactions, because pages that a reader sees cannot be used again. What changes meanwhile
+is applied afterwards from the log.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import limits
+from ..disk.seal import Damaged
+from ..errors import Aborted
+from ..records import Changes, Records
+from ..types import IndexKind
+from .clustering import GiveWay, Plan, clustered, plan, quick_plan, steps
+from .inverted import InvertedLists, flat_ids
+from .vector_index import VectorIndex
+
+Matrix: TypeAlias = npt.NDArray[np.float32]
+
+_SEQS_AT_ONCE = 1_000
+_VECTORS_AT_ONCE = 200
+
+
+class Builder:
+    """Builds lists from the records of one shard; `damaged` is told of each vector and change that cannot be read."""
+
+    def __init__(self, records: Records, damaged: Callable[[Sequence[Damaged]], object]) -> None:
+        self._records = records
+        self._base = records.base
+        self._damaged = damaged
+
+    def is_due(self, index: VectorIndex) -> bool:
+        """Say whether the index should be built anew: its kind or its lists do not suit what it holds by now."""
+        count, factor = index.count, limits.CLUSTERING_FACTOR
+        if index.kind is IndexKind.EXACT:
+            return count > limits.EXACT_MAX
+        if count < limits.EXACT_MAX // factor:
+            return True
+        unlike = max(plan(count).lists / index.lists, index.lists / plan(count).lists)
+        return unlike**2 >= factor or index.position - index.clustered_at > factor * count
+
+    def build(self, give_way: GiveWay, quick: bool = False) -> InvertedLists:
+        """Return lists of the kind and number that suit the memories there are; `quick` takes fewer lists.
+
+        They are current up to the position before the call, and may hold newer memories.
+        """
+        seqs = list(self._seqs(give_way))
+        if len(seqs) <= limits.EXACT_MAX:
+            lists = InvertedLists.exact(self._records.identity.dimension)
+        else:
+            chosen = quick_plan(len(seqs)) if quick else plan(len(seqs))
+            lists = clustered(self._sample(seqs, chosen, give_way), chosen, give_way)
+        lists.make_room(len(seqs))
+        for found, vectors in self._vectors(seqs, give_way):
+            _add(lists, flat_ids([], found, self._base), vectors, give_way)
+        return lists
+
+    def replay(self, lists: InvertedLists, position: int, give_way: GiveWay) -> int:
+        """Apply what changed after `position` to lists that nobody searches yet; return the position reached.
+
+        Raises:
+            Aborted: the log does not lead on from there.
+        """
+        while True:
+            changes, found, vectors = self._changes(position)
+            ids = flat_ids([], found, self._base)
+            lists.remove(flat_ids(changes.forgotten, found, self._base))
+            _add(lists, ids, vectors, give_way)
+            if changes.position == position:
+                return position
+            position = changes.position
+
+    def _changes(self, position: int) -> tuple[Changes, list[int], Matrix]:
+        with self._records.environment.reading() as txn:
+            try:
+                changes = self._records.changes_after(txn, position, limits.CHANGES_AT_ONCE)
+            except Damaged as damage:
+                self._damaged([damage])
+                raise Aborted(f"the index cannot be built from seq {position} on: {damage}") from damage
+            if changes is None:
+                raise Aborted(f"the log does not reach back to seq {position}; the index is to be built again")
+            found, vectors, damages = self._records.matrix(txn, changes.written)
+        self._damaged(damages)
+        return changes, found, vectors
+
+    def _seqs(self, give_way: GiveWay) -> Iterator[int]:
+        after = 0
+        while True:
+            give_way()
+            with self._records.environment.reading() as txn:
+                seqs = list(islice(self._records.seqs(txn, after), _SEQS_AT_ONCE))
+            if not seqs:
+                return
+            yield from seqs
+            after = seqs[-1]
+
+    def _sample(self, seqs: Sequence[int], chosen: Plan, give_way: GiveWay) -> Matrix:
+        random = np.random.default_rng(len(seqs))
+        taken = random.choice(len(seqs), min(chosen.sample, len(seqs)), replace=False)
+        parts = [vectors for _, vectors in self._vectors([seqs[at] for at in np.sort(taken).tolist()], give_way)]
+        return random.permutation(np.concatenate(parts))
+
+    def _vectors(self, seqs: Sequence[int], give_way: GiveWay) -> Iterator[tuple[list[int], Matrix]]:
+        for start in range(0, len(seqs), _VECTORS_AT_ONCE):
+            give_way()
+            with self._records.environment.reading() as txn:
+                found, vectors, damages = self._records.matrix(txn, seqs[start : start + _VECTORS_AT_ONCE])
+            self._damaged(damages)
+            yield found, vectors
+
+
+def _add(lists: InvertedLists, ids: npt.NDArray[np.int64], vectors: Matrix, give_way: GiveWay) -> None:
+    for part in steps(len(ids), lists.lists):
+        give_way()
+        lists.add(ids[part], vectors[part], lists.assign(ids[part], vectors[part]))

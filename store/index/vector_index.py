@@ -1,0 +1,257 @@
+"""The vector index: a cache of the records in memory, which proposes seqs for queries.
+
+`N` queries or vectors, `D` embedding size, `K` results, `L` lists. How it is built and why: docs/format.md.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import limits
+from ..disk.locks import ReadWriteLock
+from ..errors import Corrupted
+from ..types import IndexKind, Vector
+from .inverted import InvertedLists, flat_ids
+from .snapshot import Slice, Snapshot
+
+Scores: TypeAlias = npt.NDArray[np.float32]
+Seqs: TypeAlias = npt.NDArray[np.int64]
+Matrix: TypeAlias = npt.NDArray[np.float32]
+Fetch: TypeAlias = Callable[[Sequence[int]], tuple[Sequence[int], Matrix]]
+"""Returns for seqs in rising order those that are there, in the same order, and their exact vectors (N, D)."""
+
+NOTHING = -1
+"""In the place of a seq: there are no more."""
+
+_PROBES = 32
+"""Lists that a search goes through. With 2 * sqrt(N) lists, recall@5 of text vectors is 0.98 at 100,000 and at
+1,000,000 (bench/index.py)."""
+_SPARE = 8
+"""Candidates beyond K that are ranked by their exact vectors."""
+_FOUND_SHARE = 4
+"""A search goes through lists that hold at least so many times K."""
+_SLICE_COMPONENTS = 1 << 22
+"""What may be done at once while a write waits, counted in components of vectors compared: a millisecond or two."""
+_HIT_COMPONENTS = 1 << 16
+_CHECK_COMPONENTS = 1 << 4
+"""What it takes to look up one result, and to see whether a vector is allowed, in components compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A selection of memories: bit i of `bits`, lowest bit first, stands for seq `base` + i; `count` bits are set."""
+
+    bits: npt.NDArray[np.uint8]
+    count: int
+
+
+class VectorIndex:
+    """Vectors by seq, current up to `position`; exact or quantized (`kind`).
+
+    One thread at a time changes it. FAISS crashes when it is changed under a search, hence `reading`. FAISS's ids are
+    seqs less `base`, so that selections of them are dense.
+    """
+
+    def __init__(self, dimension: int, base: int = 0) -> None:
+        self.dimension = dimension
+        self.base = base
+        self.position = base
+        self.clustered_at = base
+        self.generation = 0
+        """How often the lists were replaced by other ones."""
+        self._lock = ReadWriteLock()
+        self._lists = InvertedLists.exact(dimension)
+
+    @classmethod
+    def load(cls, snapshot: Snapshot) -> "VectorIndex":
+        """Restore a saved index.
+
+        Raises:
+            Corrupted: the file is damaged, or the entries are not those of an index.
+        """
+        index = cls(snapshot.dimension, snapshot.base)
+        lists = InvertedLists(snapshot.kind, snapshot.dimension, snapshot.centroids, snapshot.ranges)
+        lists.put_entries(_distinct(snapshot.slices))
+        ids = lists.ids()
+        if len(np.unique(ids)) != len(ids) or (len(ids) and ids.min() < 0):
+            raise Corrupted("the index snapshot holds a vector twice")
+        index._lists = lists
+        index.position = snapshot.seq
+        index.clustered_at = snapshot.clustered_at
+        return index
+
+    def snapshot(self, shard_id: str) -> Snapshot:
+        """Return the index to be saved while it is changed: `slices` are copied when they are taken.
+
+        It is labelled with the position of this moment. What changes meanwhile may be in it or not, so the changes
+        after that position have to be applied when it is loaded.
+        """
+        with self._lock.reading():
+            lists, position, clustered_at = self._lists, self.position, self.clustered_at
+        return Snapshot(
+            lists.kind,
+            self.dimension,
+            shard_id,
+            self.base,
+            position,
+            clustered_at,
+            lists.code_bytes,
+            lists.centroids,
+            lists.ranges,
+            self._slices(lists),
+        )
+
+    @property
+    def kind(self) -> IndexKind:
+        return self._lists.kind
+
+    @property
+    def count(self) -> int:
+        return self._lists.count
+
+    @property
+    def lists(self) -> int:
+        return self._lists.lists
+
+    @property
+    def bytes_used(self) -> int:
+        return self._lists.bytes_used
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold the index still. Keep it short, because writes wait: search `queries_at_once` at most."""
+        with self._lock.reading():
+            yield
+
+    def queries_at_once(self, k: int, allowed: Allowed | None = None) -> int:
+        """Return how many queries for k results may be searched within one `reading`: a few milliseconds' work."""
+        lists = self._lists
+        share = 1.0 if allowed is None else min(1.0, allowed.count / max(lists.count, 1))
+        passed = lists.count * self._probes(lists, k, share) / lists.lists
+        compared = (lists.lists + passed * share) * self.dimension + passed * _CHECK_COMPONENTS
+        return max(1, int(_SLICE_COMPONENTS / (compared + k * _HIT_COMPONENTS)))
+
+    def search(self, queries: Matrix, k: int, fetch: Fetch, allowed: Allowed | None = None) -> tuple[Scores, Seqs]:
+        """Return scores (N, K) and seqs (N, K), best first, equal scores by seq; only within `reading`.
+
+        K is at most k, and less when fewer are held or allowed; `NOTHING` stands where there are no more. Scores are
+        exact: those of a quantized index are computed from the vectors that `fetch` returns, and what it does not
+        return is left out.
+        """
+        lists = self._lists
+        available = lists.count if allowed is None else min(lists.count, allowed.count)
+        k = min(k, available)
+        if not k:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        bits = None if allowed is None else allowed.bits
+        if lists.kind is IndexKind.EXACT:
+            scores, ids = _sorted(*lists.search(queries, k, lists.lists, bits))
+        else:
+            width = min(k + _SPARE, available)
+            candidates = self._candidates(lists, queries, width, available / lists.count, bits)
+            scores, ids = self._ranked(queries, candidates, fetch)
+        return scores[:, :k], np.where(ids < 0, NOTHING, ids + self.base)[:, :k]
+
+    def apply(self, position: int, forgotten: Sequence[range], seqs: Sequence[int], vectors: Matrix) -> None:
+        """Bring the index to `position`: without the forgotten seqs, with these seqs and vectors (N, D).
+
+        May be repeated: what is gone already is passed over, what is there already is replaced. FAISS would keep
+        both of two vectors with one id, and remove only one of them later. Searches wait for as long as adding takes,
+        so N should be at most `limits.CHANGES_AT_ONCE`.
+        """
+        # Only this thread changes the lists, so the longer part of adding is done beside searches.
+        ids = flat_ids([], seqs, self.base)
+        places = self._lists.assign(ids, vectors)
+        gone = flat_ids(forgotten, [], self.base)
+        for start in range(0, len(gone), limits.REMOVED_AT_ONCE):
+            with self._lock.writing():
+                self._lists.remove(gone[start : start + limits.REMOVED_AT_ONCE])
+        with self._lock.writing():
+            self._lists.remove(ids)
+            self._lists.add(ids, vectors, places)
+            self.position = position
+
+    def adopt(self, lists: InvertedLists, position: int, clustered_at: int) -> InvertedLists:
+        """Take up other lists, current up to `position`; return the old ones, for the caller to release."""
+        with self._lock.writing():
+            old, self._lists = self._lists, lists
+            self.position = position
+            self.clustered_at = clustered_at
+            self.generation += 1
+        return old
+
+    def seqs(self) -> Seqs:
+        """Return the seqs of all vectors, in no order."""
+        with self._lock.reading():
+            return self._lists.ids() + self.base
+
+    def holds(self, seq: int, vector: Vector) -> bool:
+        """Say whether the index holds under `seq` what it would hold for this vector (D,)."""
+        with self._lock.reading():
+            code = self._lists.code(seq - self.base)
+            return code is not None and np.array_equal(code, self._lists.encode(vector))
+
+    def _candidates(
+        self, lists: InvertedLists, queries: Matrix, width: int, share: float, bits: npt.NDArray[np.uint8] | None
+    ) -> Seqs:
+        probes = self._probes(lists, width, share)
+        _, ids = lists.search(queries, width, probes, bits)
+        short = ids[:, -1] < 0
+        if probes < lists.lists and short.any():
+            _, ids[short] = lists.search(queries[short], width, lists.lists, bits)
+        return ids
+
+    def _ranked(self, queries: Matrix, ids: Seqs, fetch: Fetch) -> tuple[Scores, Seqs]:
+        wanted = np.unique(ids[ids >= 0])
+        found, vectors = fetch((wanted + self.base).tolist())
+        if not len(found):
+            return np.full(ids.shape, -np.inf, np.float32), np.full(ids.shape, NOTHING)
+        known = np.array(found, np.int64) - self.base
+        rows = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+        scores = np.einsum("nkd,nd->nk", vectors[rows], queries)
+        missing = known[rows] != ids
+        return _sorted(np.where(missing, -np.inf, scores).astype(np.float32), np.where(missing, NOTHING, ids))
+
+    def _probes(self, lists: InvertedLists, k: int, share: float) -> int:
+        if lists.kind is IndexKind.EXACT:
+            return lists.lists
+        # A selection leaves a share of each list, so that as many more lists hold what is searched for.
+        wanted = max(_PROBES, _FOUND_SHARE * k * lists.lists / max(lists.count, 1)) / max(share, 1e-9)
+        return min(lists.lists, int(np.ceil(wanted)))
+
+    def _slices(self, lists: InvertedLists) -> Iterator[Slice]:
+        at_once = max(1, limits.COPIED_AT_ONCE // lists.code_bytes)
+        for number in range(lists.lists):
+            # From the end: removing moves the last entry into the gap, so nothing that stays can get behind the copy,
+            # and what it moves out of the part that is copied already comes twice.
+            stop: int | None = None
+            while stop is None or stop > 0:
+                with self._lock.reading():
+                    size = lists.size(number)
+                    stop = size if stop is None else min(stop, size)
+                    start = max(0, stop - at_once)
+                    ids, codes = lists.entries(number, start, stop)
+                stop = start
+                if len(ids):
+                    yield number, ids, codes
+
+
+def _sorted(scores: Scores, ids: Seqs) -> tuple[Scores, Seqs]:
+    """Best first, equal scores by id: the same question has the same answer, whatever order the index keeps."""
+    order = np.lexsort((ids, -scores), axis=-1)
+    return np.take_along_axis(scores, order, axis=-1), np.take_along_axis(ids, order, axis=-1)
+
+
+def _distinct(slices: Iterable[Slice]) -> Iterator[Slice]:
+    """Leave out what a list holds already: the first that came is the same as any that comes again."""
+    last, seen = -1, np.empty(0, np.int64)
+    for number, ids, codes in slices:
+        if number != last:
+            last, seen = number, np.empty(0, np.int64)
+        fresh = ~np.isin(ids, seen)
+        seen = np.concatenate([seen, ids[fresh]])
+        yield number, ids[fresh], np.ascontiguousarray(codes[fresh])
