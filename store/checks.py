@@ -11,7 +11,7 @@ import numpy as np
 
 from .disk.environment import Table, Transaction
 from .disk.seal import Damaged
-from .format import DocumentRecord, decode_seq, decode_value_key, encode_seq
+from .format import NEVER, DocumentRecord, decode_seq, decode_value_key, encode_seq
 from .index.vector_index import VectorIndex
 from .key_values import KeyValues
 from .limits import VECTOR_NORM_TOLERANCE
@@ -60,6 +60,10 @@ def check_records(records: Records, full: bool, findings: Findings) -> None:
         _check_documents(records, txn, full, findings)
         _check_vectors(records, txn, full, findings)
         _check_changes(records, txn, full, findings)
+        _check_expiry(records, txn, findings)
+        if full:
+            for sentence in records.terms.check(txn, records.metadata(txn)):
+                findings.problem(sentence)
         for sentence in records.quarantine.describe(txn):
             findings.problem(sentence)
 
@@ -164,6 +168,24 @@ def _check_changes(records: Records, txn: Transaction, full: bool, findings: Fin
     for _, change in records.changes.items(txn):
         if isinstance(change, Damaged):
             findings.damage(change)
+
+
+def _check_expiry(records: Records, txn: Transaction, findings: Findings) -> None:
+    expected = {
+        (record.expires_at, key.decode(), record.seqs)
+        for key, record in records.documents.items(txn)
+        if not isinstance(record, Damaged) and record.expires_at != NEVER
+    }
+    found: set[tuple[float, str, range]] = set()
+    for entry in records.expiry.entries(txn):
+        if isinstance(entry, Damaged):
+            findings.damage(entry)
+        else:
+            found.add(entry)
+    for at, key, _ in sorted(expected - found, key=str):
+        findings.problem(f"that document {key!r} expires at {at} is missing in expiry")
+    for at, key, _ in sorted(found - expected, key=str):
+        findings.problem(f"expiry says that document {key!r} expires at {at}, its own record does not")
 
 
 def _check_index(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .disk.environment import Environment, Transaction, WriteTransaction
+from .disk.quarantine import Quarantine
 from .disk.seal import Damaged
 from .format import NEVER, decode_expiry, encode_expiry
 
@@ -28,20 +29,21 @@ class Ended:
 class Expiry:
     """The table `expiry` of one environment. Times are seconds since the epoch, over 0."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, quarantine: Quarantine) -> None:
         self.table = environment.table("expiry", encode_expiry, decode_expiry)
+        self._quarantine = quarantine
 
     def add(self, txn: WriteTransaction, at: float, key: str, seqs: range) -> None:
         self.table.put(txn, _KEY.pack(at, seqs.start), (key, len(seqs)))
 
     def remove(self, txn: WriteTransaction, at: float, seqs: range) -> None:
-        self.table.delete(txn, _KEY.pack(at, seqs.start))
+        self._delete(txn, _KEY.pack(at, seqs.start))
 
     def remove_all(self, txn: WriteTransaction, seqs: range) -> None:
         """Remove every entry of these memories, whatever its time."""
         places = [place for place in self.table.keys(txn) if _KEY.unpack(place)[1] == seqs.start]
         for place in places:
-            self.table.delete(txn, place)
+            self._delete(txn, place)
 
     def ended(self, txn: Transaction, now: float, limit: int | None = None) -> Ended:
         """Return the documents whose time has come, the first `limit` of them."""
@@ -56,6 +58,10 @@ class Expiry:
         """Return when the document of these memories ends, `NEVER` when it does not; looks at every entry."""
         places = (_KEY.unpack(place) for place in self.table.keys(txn))
         return next((at for at, first in places if first == seqs.start and len(seqs)), NEVER)
+
+    def _delete(self, txn: WriteTransaction, place: bytes) -> None:
+        self.table.delete(txn, place)
+        self._quarantine.clear(txn, self.table.name, place)
 
     def _entries(self, txn: Transaction, now: float) -> Iterator[tuple[float, str, range]]:
         # The bytes of positive floats are in the order of their values.

@@ -72,10 +72,10 @@ class Records:
         self.memories = environment.table("memories", encode_memory, decode_memory)
         self.vectors = environment.table("vectors", encode_vector, decode_vector)
         self.changes = environment.table("changes", encode_change, decode_change)
-        self.expiry = Expiry(environment)
         self.terms = Terms(environment)
         self.requests = Requests(environment)
         self.quarantine = Quarantine(environment)
+        self.expiry = Expiry(environment, self.quarantine)
 
     @classmethod
     def create(cls, path: Path, identity: Identity) -> "Records":
