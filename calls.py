@@ -10,7 +10,7 @@ import numpy.typing as npt
 from .store.errors import InvalidArgument
 from .store.filters.language import Filter
 from .store.filters.parser import parse_filter
-from .store.limits import RECALL_QUERIES_MAX
+from .store.limits import RECALL_QUERIES_MAX, REQUEST_ID_BYTES_MAX, REQUEST_PART_BYTES_MAX
 from .store.types import Document, Vector
 from .store.validation import check_documents, check_request_id, check_seqs, check_versions
 
@@ -78,13 +78,13 @@ def documents_of(documents: Document | Iterable[Document]) -> list[Document]:
     return found
 
 
-def checked_request_id(request_id: str) -> str:
-    """A caller's id of a request.
+def checked_request_id(request_id: str, part: bool = False) -> str:
+    """A caller's id of a request, or of a part of one, which is a little longer.
 
     Raises:
         InvalidArgument: it is empty or too long.
     """
-    check_request_id(request_id)
+    check_request_id(request_id, REQUEST_ID_BYTES_MAX + (REQUEST_PART_BYTES_MAX // 2 if part else 0))
     return request_id
 
 

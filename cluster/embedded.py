@@ -16,6 +16,7 @@ from ..calls import (
     Progress,
     Queries,
     Query,
+    checked_request_id,
     documents_of,
     held_of,
     keys_of,
@@ -101,7 +102,9 @@ class Embedded:
         """
         found = documents_of(documents)
         expected = versions_of(expected_versions, [document.key for document in found])
-        return upsert(self._embedding(collection), self.models, found, expected, request_id, progress)
+        # A client has put the number of its call to the id.
+        request = None if request_id is None else checked_request_id(request_id, part=True)
+        return upsert(self._embedding(collection), self.models, found, expected, request, progress)
 
     def delete(
         self,

@@ -9,7 +9,6 @@ import numpy as np
 from ..calls import Progress
 from ..store.collection import Collection
 from ..store.types import Document, EmbeddedDocument, Reference, UpsertResult
-from ..store.validation import check_request_id
 from .models import Models
 
 BATCH_DOCUMENTS = 64
@@ -31,8 +30,6 @@ def upsert(
 
     Each batch is a request of its own, named by `request_id` and its number, because each is a transaction of its own.
     """
-    if request_id is not None:
-        check_request_id(request_id)
     results: list[UpsertResult] = []
 
     def report() -> None:

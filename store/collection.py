@@ -438,7 +438,7 @@ def _nearest(found: Iterable[Sequence[Hit]], k: int) -> list[Hit]:
 def _request(request_id: str | None, digest: Callable[[], bytes]) -> Request | None:
     if request_id is None:
         return None
-    check_request_id(request_id)
+    check_request_id(request_id, limits.REQUEST_ID_BYTES_MAX + limits.REQUEST_PART_BYTES_MAX)
     return Request(request_id, digest())
 
 

@@ -69,6 +69,8 @@ SHARDS_MAX = 64
 """Shards of a collection in one process."""
 
 REQUEST_ID_BYTES_MAX = 256
+REQUEST_PART_BYTES_MAX = 64
+"""What is put to a caller's id for the parts that its request is cut into."""
 REQUESTS_KEPT = 100_000
 """Answers kept in a shard for requests that are sent again."""
 

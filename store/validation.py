@@ -114,12 +114,12 @@ def check_expiry(document: Document) -> None:
         )
 
 
-def check_request_id(request_id: str) -> None:
+def check_request_id(request_id: str, most: int = limits.REQUEST_ID_BYTES_MAX) -> None:
     if not isinstance(request_id, str) or not request_id:
         raise InvalidArgument(f"a request_id must be text and not empty, got {request_id!r:.100}")
     size = len(_utf8(request_id, "request_id"))
-    if size > limits.REQUEST_ID_BYTES_MAX:
-        raise InvalidArgument(f"a request_id of {size} bytes, at most {limits.REQUEST_ID_BYTES_MAX} are allowed")
+    if size > most:
+        raise InvalidArgument(f"a request_id of {size} bytes, at most {most} are allowed")
 
 
 def check_versions(versions: Mapping[str, int], keys: Iterable[str]) -> None:

@@ -144,8 +144,10 @@ def test_a_request_that_is_sent_again_is_not_carried_out_again(store: Client | E
     store.upsert(BOOKS[0], collection=collection)
     assert store.delete("moby", request_id="drop-1", collection=collection) == receipt
     assert store.get("moby", collection=collection) is not None
-    with pytest.raises(InvalidArgument, match="request_id"):
-        store.upsert(BOOKS, request_id="", collection=collection)
+    for bad in ("", "x" * 300):
+        with pytest.raises(InvalidArgument, match="request_id"):
+            store.upsert(BOOKS, request_id=bad, collection=collection)
+    assert len(store.upsert(BOOKS, request_id="x" * 256, collection=collection)) == 4
 
 
 def test_a_recall_brings_key_values_that_are_not_held(store: Client | Embedded, memory: Embedded, books: str) -> None:
