@@ -7,7 +7,6 @@ besides is found by the counts: nothing is missing, and yet there is more.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TypeVar
 
 from pyroaring import BitMap
 
@@ -21,7 +20,6 @@ from .roaring import CHUNK_BITS
 from .term_changes import TermChanges
 from .term_keys import BOOLEAN, FIRST, LIVE, NAME, NUMBER, STRING, TermKey, decode_key
 
-T = TypeVar("T")
 Counts = Counter[tuple[int, str]]
 """Memories by kind of term and name."""
 

@@ -12,10 +12,12 @@ from memory3.store.disk.environment import Environment, WriteTransaction
 from memory3.store.disk.seal import Damaged
 from memory3.store.filters.language import matches
 from memory3.store.filters.parser import parse_filter
+from memory3.store.filters.posting import Posting
 from memory3.store.filters.term_changes import TermChanges
 from memory3.store.filters.term_keys import ALL_LIVE, numbers_term, part_key, string_term
 from memory3.store.filters.terms import Terms
 from memory3.store.types import Metadata
+from pyroaring import BitMap
 
 LONG = "z" * 500
 NAMES = ["a", "b", "ab", "n" * 128, "é" * 64]
@@ -101,7 +103,7 @@ def seqs_of(documents: Documents) -> list[int]:
     return sorted(seq for _, seqs in documents for seq in seqs)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(documents(), st.lists(filters, min_size=1, max_size=4), st.data())
 def test_what_is_found_is_what_matches(
     environment: Environment, terms: Terms, documents: Documents, written: list[dict[str, Any]], data: st.DataObject
@@ -312,6 +314,16 @@ def test_a_check_names_what_differs(
         for name, metadata, seqs in changes:
             getattr(terms, name)(txn, metadata, seqs)
         assert list(terms.check(txn, documents)) == sentences
+
+
+def test_a_check_names_a_long_string_that_is_not_its_key_s(environment: Environment, terms: Terms) -> None:
+    documents: Documents = [({"a": LONG}, range(1, 2))]
+    with undone(environment) as txn:
+        terms.rebuild(txn, documents)
+        terms.postings.put(txn, part_key(string_term("a", LONG.encode()), 0), Posting(BitMap([1]), b"another"))
+        assert list(terms.check(txn, documents)) == [
+            "terms hold another string under metadata 'a', strings than its key was made of"
+        ]
 
 
 def test_a_check_names_a_key_that_is_none(environment: Environment, terms: Terms) -> None:
