@@ -37,6 +37,7 @@ from .store.types import (
     DeleteReceipt,
     Document,
     Hit,
+    Hits,
     Page,
     StoredDocument,
     UpsertResult,
@@ -216,10 +217,10 @@ class Client:
         )
         results, items = decode_recalled(self._transport.call("Recall", request))
         values = {item.seq: item.values for item in items}
-        found = [
-            [convert.hit_from_wire(hit, values.get(hit.seq)) for hit in pb.Hits.FromString(hits).hits]
-            for hits in results
-        ]
+        found: list[list[Hit]] = []
+        for result in map(pb.Hits.FromString, results):
+            hits = (convert.hit_from_wire(hit, values.get(hit.seq)) for hit in result.hits)
+            found.append(Hits(hits, tuple(result.missing_shards)))
         if progress is not None:
             progress(len(found), len(found))
         return found if queries.many else found[0]

@@ -8,6 +8,7 @@ import grpc
 from ..calls import DEFAULT_COLLECTION, Query
 from ..protos.memory3.v1 import memory_service_pb2 as pb
 from ..store.errors import InvalidArgument, Unavailable
+from ..store.types import Hit, Hits
 from ..wire import convert
 from ..wire.key_values import KeyValuesItem, batches, decode_put, encode_fetched, encode_recalled
 from .binding import check_alive
@@ -98,7 +99,7 @@ class MemoryServicer:
             collection=_collection(request.collection),
             progress=lambda done, of: check_alive(context),
         )
-        response = pb.RecallResponse(results=[pb.Hits(hits=map(convert.hit_to_wire, hits)) for hits in found])
+        response = pb.RecallResponse(results=[_hits_to_wire(hits) for hits in found])
         key_values = {hit.seq: hit.key_values for hits in found for hit in hits if hit.key_values is not None}
         return encode_recalled(response.SerializeToString(), map(KeyValuesItem, key_values, key_values.values()))
 
@@ -186,6 +187,11 @@ class MemoryServicer:
         self, request: pb.ListCollectionsRequest, context: grpc.ServicerContext
     ) -> pb.ListCollectionsResponse:
         return pb.ListCollectionsResponse(collections=map(convert.info_to_wire, self._memory.list_collections()))
+
+
+def _hits_to_wire(hits: list[Hit]) -> pb.Hits:
+    missing = hits.missing_shards if isinstance(hits, Hits) else ()
+    return pb.Hits(hits=map(convert.hit_to_wire, hits), missing_shards=missing)
 
 
 def _collection(name: str) -> str:

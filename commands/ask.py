@@ -5,9 +5,10 @@ from typing import Annotated, Any
 import typer
 
 from ..answers import Answer, Text
+from ..store.types import Hits
 from .connection import connected
 from .options import CollectionName, Data, EmbedderName, FilterText, Json, ModelName, ServerAddress, Target, filter_of
-from .output import hit_fields, plain, print_json, results, table_of_hits
+from .output import hit_fields, notes, plain, print_json, results, table_of_hits
 
 
 def search(
@@ -26,7 +27,11 @@ def search(
         hits = memory.recall(query, k, filter=filter_of(filter), collection=target.collection)
     if json:
         print_json([hit_fields(hit) for hit in hits])
-    elif hits:
+    if isinstance(hits, Hits) and hits.missing_shards:
+        notes.print(f"shards {', '.join(map(str, hits.missing_shards))} are damaged and were not asked: memory3 check")
+    if json:
+        return
+    if hits:
         results.print(table_of_hits(hits))
     elif filter is not None:
         results.print("no document matches the filter")

@@ -35,6 +35,7 @@ def stats(
         "oldest read": f"{found.oldest_reader} commits behind",
         "index in memory": f"{bytes_of(found.index_bytes)}, {', '.join(map(_index, found.indices))}",
         "damaged values": found.quarantined,
+        **({"missing shards": ", ".join(map(str, found.missing_shards))} if found.missing_shards else {}),
     }
     results.print(table_of_fields(fields))
 

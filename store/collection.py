@@ -1,6 +1,7 @@
 """A collection: what callers of the store hold. Its shards are asked side by side, and their answers merged."""
 
 import builtins
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from . import limits
 from .backup.copying import FrozenShard
 from .backup.progress import Progress, Tally
-from .errors import InvalidArgument, Memory3Error
+from .errors import Corrupted, InvalidArgument, Memory3Error
 from .filters.language import Filter
 from .merging import merged_counts, merged_receipts, merged_reports, merged_stats
 from .page_token import encode_page_token
@@ -39,6 +40,7 @@ from .types import (
     Document,
     EmbeddedDocument,
     Hit,
+    Hits,
     Page,
     StoredDocument,
     UpsertResult,
@@ -58,6 +60,8 @@ from .validation import (
 T = TypeVar("T")
 R = TypeVar("R")
 
+_log = logging.getLogger(__name__)
+
 
 class Collection:
     """Documents with their memories, under one embedder. `N` queries, `D` embedding size.
@@ -65,13 +69,17 @@ class Collection:
     Any number of threads may call it. Changes are durable when their call returns, and seen by every call that starts
     after. A document and its memories are in one shard, the one that its key names; what concerns one shard happens
     whole or not at all. Every method but `close` raises Unavailable once the collection is closed or dropped.
+
+    Of several shards some may be `missing`, because they are damaged: what needs one of them raises Corrupted, the
+    others serve on, and a recall says which were not asked.
     """
 
-    def __init__(self, info: CollectionInfo, shards: Sequence[Shard]) -> None:
+    def __init__(self, info: CollectionInfo, shards: Mapping[int, Shard], missing: Mapping[int, Corrupted]) -> None:
         self.info = info
         self._shards = shards
+        self._missing = missing
         self._news = Condition()
-        for shard in shards:
+        for shard in shards.values():
             shard.on_commit(self._wake)
         self._threads = ThreadPoolExecutor(len(shards), thread_name_prefix="memory3-shard") if len(shards) > 1 else None
 
@@ -85,7 +93,7 @@ class Collection:
         """Open what `create` made.
 
         Raises:
-            Corrupted: its records are damaged, missing or another collection's.
+            Corrupted: its records are damaged, missing or another collection's; of several shards that one is missing.
         """
         return cls._of(path, info, quotas, Shard.open)
 
@@ -97,13 +105,20 @@ class Collection:
         quotas: Quotas,
         shard: Callable[[Path, CollectionInfo, int, Quotas], Shard],
     ) -> "Collection":
+        shards: dict[int, Shard] = {}
+        missing: dict[int, Corrupted] = {}
         with ExitStack() as opened:
-            shards = []
             for number in range(info.shards):
-                shards.append(shard(path / _shard_name(number), info, number, quotas))
-                opened.callback(shards[-1].close, False)
+                try:
+                    shards[number] = shard(path / _shard_name(number), info, number, quotas)
+                    opened.callback(shards[number].close, False)
+                except Corrupted as error:
+                    if info.shards == 1:
+                        raise
+                    missing[number] = Corrupted(f"shard {number} of collection {info.name!r} is missing: {error}")
+                    _log.error("%s", missing[number])
             opened.pop_all()
-        return cls(info, shards)
+        return cls(info, shards, missing)
 
     def unchanged(self, documents: Sequence[Document]) -> set[str]:
         """Return the keys of those documents that stand here with exactly this text, metadata and time of expiry.
@@ -159,7 +174,7 @@ class Collection:
     def delete_matching(self, filter: Filter, request_id: str | None = None) -> DeleteReceipt:
         """Forget the documents that match, with all that is derived from them; those of one shard all or none."""
         request = _request(request_id, lambda: digest_of_filter(filter))
-        parts: dict[int, Sequence[str]] = dict.fromkeys(range(len(self._shards)), ())
+        parts: dict[int, Sequence[str]] = dict.fromkeys(range(self.info.shards), ())
         receipts = self._changed(parts, lambda shard, _: shard.delete_matching(filter, request))
         return merged_receipts(
             [key for receipt in receipts.values() for key in receipt.deleted], list(receipts.values())
@@ -211,13 +226,17 @@ class Collection:
         Fewer than k only when there are no more. `warm` says whether key-values of `fingerprint` are stored;
         with `key_values` they come with the hits, but for the seqs that the caller has `held`. Damaged memories are
         quarantined, counted in `stats`, and left out; damaged key-values are removed, and the memory comes as cold.
+        When shards are missing each list is a `Hits` that names them.
         """
-        if len(self._shards) == 1:
+        if self.info.shards == 1:
             return self._shards[0].recall(vectors, k, fingerprint, filter, held if key_values else None)
         # Of several shards key-values are read for those only that are among the nearest of all.
-        found = self._all(lambda shard: shard.recall(vectors, k, fingerprint, filter))
-        merged = [_nearest(hits, k) for hits in zip(*found, strict=True)]
-        return self._with_key_values(merged, fingerprint, held) if key_values and fingerprint else merged
+        asked = dict.fromkeys(self._shards)
+        found = self._each(asked, lambda shard, _: shard.recall(vectors, k, fingerprint, filter)).values()
+        merged = [_nearest(hits, k) for hits in zip(*found, strict=True)] or [[] for _ in vectors]
+        if key_values and fingerprint:
+            merged = self._with_key_values(merged, fingerprint, held)
+        return [Hits(hits, tuple(self._missing)) for hits in merged]
 
     def memories(self, seqs: Sequence[int], fingerprint: str | None = None) -> builtins.list[Hit | None]:
         """Return each memory by its seq with a score of 0, None where it is gone or damaged."""
@@ -229,8 +248,8 @@ class Collection:
         check_limit(limit, limits.COLD_MAX)
         check_seq(after)
         found: builtins.list[tuple[int, str]] = []
-        for shard in self._shards[shard_of_seq(after) :]:
-            if len(found) < limit:
+        for number, shard in self._shards.items():
+            if number >= shard_of_seq(after) and len(found) < limit:
                 found += shard.cold(fingerprint, limit - len(found), after)
         return found
 
@@ -245,8 +264,8 @@ class Collection:
         """
         stored: builtins.list[bool] = []
         for number, group in groupby(_checked(items), key=lambda item: shard_of_seq(item[0])):
-            if number < len(self._shards):
-                stored += self._shards[number].put_key_values(fingerprint, group)
+            if number < self.info.shards:
+                stored += self._shard(number).put_key_values(fingerprint, group)
             else:
                 stored += [False for _ in group]
         return stored
@@ -275,7 +294,7 @@ class Collection:
 
     def positions(self) -> tuple[int, ...]:
         """Return the seq of the last change of each shard."""
-        return tuple(shard.position() for shard in self._shards)
+        return tuple(shard.position() for shard in self._shards.values())
 
     def wait(self, positions: Sequence[int], timeout_s: float) -> bool:
         """Wait until a shard of these seqs has changes after its own; False when none has after `timeout_s`."""
@@ -286,25 +305,27 @@ class Collection:
 
     def sweep(self) -> int:
         """Delete documents that have expired, a bounded number of each shard, and return how many."""
-        return sum(shard.sweep() for shard in self._shards)
+        return sum(shard.sweep() for shard in self._shards.values())
 
     def has_room_for_key_values(self) -> bool:
         """Say whether key-values can be added everywhere without others making room for them."""
-        return all(shard.has_room_for_key_values() for shard in self._shards)
+        return all(shard.has_room_for_key_values() for shard in self._shards.values())
 
     def stats(self) -> CollectionStats:
-        return merged_stats(self.info, self._all(lambda shard: shard.stats()))
+        return merged_stats(self.info, [shard.stats() for shard in self._shards.values()], tuple(self._missing))
 
     def check(self, full: bool) -> CheckReport:
         """Verify that records, log, index and key-values agree; `full` also reads every value."""
-        return merged_reports([shard.check(full) for shard in self._shards])
+        reports = {number: shard.check(full) for number, shard in self._shards.items()}
+        return merged_reports(reports, [str(error) for error in self._missing.values()], self.info.shards > 1)
 
     @contextmanager
     def frozen(self) -> Iterator[Mapping[str, FrozenShard]]:
         """Hold every shard's state as it is now, by the name of its directory, while reads and writes go on."""
         with ExitStack() as frozen:
             yield {
-                _shard_name(number): frozen.enter_context(shard.frozen()) for number, shard in enumerate(self._shards)
+                _shard_name(number): frozen.enter_context(self._shard(number).frozen())
+                for number in range(self.info.shards)
             }
 
     def compact(self, progress: Progress | None = None) -> CompactReport:
@@ -317,11 +338,11 @@ class Collection:
             ResourceExhausted: there is no space for a copy, or too much was written meanwhile; nothing is lost.
             Unavailable: the collection was closed or dropped meanwhile.
         """
-        before = sum(shard.file_bytes() for shard in self._shards)
-        tally = Tally(progress, sum(shard.bytes_to_compact() for shard in self._shards))
-        for shard in self._shards:
+        before = sum(shard.file_bytes() for shard in self._shards.values())
+        tally = Tally(progress, sum(shard.bytes_to_compact() for shard in self._shards.values()))
+        for shard in self._shards.values():
             shard.compact(tally)
-        return CompactReport(before, sum(shard.file_bytes() for shard in self._shards))
+        return CompactReport(before, sum(shard.file_bytes() for shard in self._shards.values()))
 
     def save(self) -> None:
         """Save the index aside, so that the next start need not read every vector.
@@ -329,12 +350,12 @@ class Collection:
         Raises:
             ResourceExhausted: the disk is full; nothing is lost.
         """
-        for shard in self._shards:
+        for shard in self._shards.values():
             shard.save()
 
     def close(self, save: bool = True) -> None:
         """Wait for calls under way, save the index unless `save` is False, and let go of the files."""
-        for shard in self._shards:
+        for shard in self._shards.values():
             shard.close(save)
         if self._threads is not None:
             self._threads.shutdown()
@@ -371,14 +392,19 @@ class Collection:
 
     def _shard_of(self, seq: int) -> Shard:
         number = shard_of_seq(seq)
-        if number >= len(self._shards):
-            raise InvalidArgument(f"seq {seq} is of shard {number}, the collection has {len(self._shards)}")
+        if number >= self.info.shards:
+            raise InvalidArgument(f"seq {seq} is of shard {number}, the collection has {self.info.shards}")
+        return self._shard(number)
+
+    def _shard(self, number: int) -> Shard:
+        if number in self._missing:
+            raise Corrupted(str(self._missing[number]))
         return self._shards[number]
 
     def _by_shard(self, items: Iterable[T], key: Callable[[T], str]) -> dict[int, builtins.list[T]]:
         parts: dict[int, builtins.list[T]] = defaultdict(list)
         for item in items:
-            parts[shard_of_key(key(item), len(self._shards))].append(item)
+            parts[shard_of_key(key(item), self.info.shards)].append(item)
         return parts
 
     def _by_seq(
@@ -388,19 +414,20 @@ class Collection:
         parts: dict[int, builtins.list[int]] = defaultdict(list)
         for seq in seqs:
             parts[shard_of_seq(seq)].append(seq)
-        known = {number: part for number, part in parts.items() if number < len(self._shards)}
+        known = {number: part for number, part in parts.items() if number < self.info.shards}
         found = {number: iter(answer) for number, answer in self._each(known, ask).items()}
         return [next(found[shard_of_seq(seq)]) if shard_of_seq(seq) in found else None for seq in seqs]
 
     def _each(self, parts: Mapping[int, T], ask: Callable[[Shard, T], R]) -> dict[int, R]:
         """Ask some shards side by side, each for its part."""
         if self._threads is None or len(parts) < 2:
-            return {number: ask(self._shards[number], part) for number, part in parts.items()}
-        asked = {number: self._threads.submit(ask, self._shards[number], part) for number, part in parts.items()}
+            return {number: ask(self._shard(number), part) for number, part in parts.items()}
+        shards = {number: self._shard(number) for number in parts}
+        asked = {number: self._threads.submit(ask, shards[number], part) for number, part in parts.items()}
         return {number: future.result() for number, future in asked.items()}
 
     def _all(self, ask: Callable[[Shard], R]) -> builtins.list[R]:
-        parts = dict.fromkeys(range(len(self._shards)))
+        parts = dict.fromkeys(range(self.info.shards))
         return list(self._each(parts, lambda shard, _: ask(shard)).values())
 
     def _changed(self, parts: Mapping[int, Sequence[T]], change: Callable[[Shard, Sequence[T]], R]) -> dict[int, R]:

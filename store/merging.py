@@ -1,7 +1,7 @@
 """The answers of several shards as one."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .types import CheckReport, CollectionInfo, CollectionStats, Count, DeleteReceipt
 
@@ -21,7 +21,9 @@ def merged_receipts(keys: Sequence[str], receipts: Sequence[DeleteReceipt]) -> D
     )
 
 
-def merged_stats(info: CollectionInfo, stats: Sequence[CollectionStats]) -> CollectionStats:
+def merged_stats(
+    info: CollectionInfo, stats: Sequence[CollectionStats], missing_shards: tuple[int, ...]
+) -> CollectionStats:
     warm: Counter[str] = Counter()
     for one in stats:
         warm.update(one.warm)
@@ -36,22 +38,23 @@ def merged_stats(info: CollectionInfo, stats: Sequence[CollectionStats]) -> Coll
         quarantined=sum(one.quarantined for one in stats),
         records_free_bytes=sum(one.records_free_bytes for one in stats),
         key_values_free_bytes=sum(one.key_values_free_bytes for one in stats),
-        oldest_reader=max(one.oldest_reader for one in stats),
+        oldest_reader=max((one.oldest_reader for one in stats), default=0),
         reads=sum(one.reads for one in stats),
         indices=tuple(index for one in stats for index in one.indices),
+        missing_shards=missing_shards,
     )
 
 
-def merged_reports(reports: Sequence[CheckReport]) -> CheckReport:
-    """Return one report; with several shards each problem says whose it is."""
-    several = len(reports) > 1
+def merged_reports(reports: Mapping[int, CheckReport], problems: Sequence[str], several: bool) -> CheckReport:
+    """Return one report of these shards, and further problems; of several shards each problem says whose it is."""
+    found = [
+        f"shard {number}: {problem}" if several else problem
+        for number, report in reports.items()
+        for problem in report.problems
+    ]
     return CheckReport(
-        documents=sum(report.documents for report in reports),
-        memories=sum(report.memories for report in reports),
-        key_values=sum(report.key_values for report in reports),
-        problems=tuple(
-            f"shard {number}: {problem}" if several else problem
-            for number, report in enumerate(reports)
-            for problem in report.problems
-        ),
+        documents=sum(report.documents for report in reports.values()),
+        memories=sum(report.memories for report in reports.values()),
+        key_values=sum(report.key_values for report in reports.values()),
+        problems=(*problems, *found),
     )

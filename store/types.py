@@ -5,7 +5,7 @@ it names a memory for ever, because a memory is never changed, only replaced und
 Seqs of different shards differ too, so that one alone names a memory in its collection.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal, TypeAlias
@@ -84,6 +84,14 @@ class Hit:
     shard: int = 0
     warm: bool = False
     key_values: bytes | None = field(default=None, repr=False)
+
+
+class Hits(list[Hit]):
+    """The hits of one query, best first; `missing_shards` could not be asked, because they are damaged."""
+
+    def __init__(self, hits: Iterable[Hit], missing_shards: tuple[int, ...] = ()) -> None:
+        super().__init__(hits)
+        self.missing_shards = missing_shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +204,8 @@ class CollectionStats:
     """How often key-values were read, those of each memory that has some summed up, older reads weighing less."""
     indices: tuple[IndexState, ...]
     """The vector index of each shard."""
+    missing_shards: tuple[int, ...] = ()
+    """Shards that are damaged and not served; what this says is of the others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,6 +233,7 @@ def stats_to_wire(stats: CollectionStats) -> pb.CollectionStats:
         oldest_reader=stats.oldest_reader,
         reads=stats.reads,
         indices=map(index_to_wire, stats.indices),
+        missing_shards=stats.missing_shards,
     )
 
 
@@ -251,6 +252,7 @@ def stats_from_wire(stats: pb.CollectionStats) -> CollectionStats:
         oldest_reader=stats.oldest_reader,
         reads=stats.reads,
         indices=tuple(map(index_from_wire, stats.indices)),
+        missing_shards=tuple(stats.missing_shards),
     )
 
 

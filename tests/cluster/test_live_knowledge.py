@@ -12,6 +12,7 @@ from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server, ServerLimits
 from memory3.store.errors import (
     Aborted,
+    Corrupted,
     FailedPrecondition,
     InvalidArgument,
     Memory3Error,
@@ -20,7 +21,7 @@ from memory3.store.errors import (
 )
 from memory3.store.placement import shard_of_key
 from memory3.store.room import Quotas
-from memory3.store.types import Change, Count, Document
+from memory3.store.types import Change, Count, Document, Hits
 
 BOOKS = [
     Document("moby", "A captain hunts a white whale.", {"year": 1851, "kind": "novel"}),
@@ -288,3 +289,20 @@ def test_a_full_quota_is_told_over_grpc(tmp_path: Path, random_model: str) -> No
         with pytest.raises(ResourceExhausted, match="its quota is 300000"):
             client.upsert([Document(f"key {number}", "word " * 200) for number in range(300)])
         assert client.delete("key 0").deleted == ("key 0",)
+
+
+def test_a_missing_shard_is_told_over_grpc(tmp_path: Path, random_model: str) -> None:
+    with Embedded(tmp_path, model=random_model, shards=3) as memory:
+        memory.upsert([Document(f"key {number:02}", f"text {number}") for number in range(20)])
+    (tmp_path / "collections/00000001/shard-0002/records/data.mdb").unlink()
+    with (
+        Embedded(tmp_path, model=random_model) as memory,
+        Server(memory, write_in_background=False) as server,
+        Client(server.address) as client,
+    ):
+        hits = client.recall("text 7", 20)
+        assert isinstance(hits, Hits) and hits.missing_shards == (2,) == client.stats().missing_shards
+        assert hits and 2 not in {hit.shard for hit in hits}
+        with pytest.raises(Corrupted, match=r"shard 2 .* is missing"):
+            client.count()
+        assert not client.check().ok

@@ -134,10 +134,12 @@ class RecallResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[Hits, _Mapping[str, object]]]] = ..., key_values: _Optional[_Iterable[_Union[_types_pb2.KeyValues, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Hits(_message.Message):
-    __slots__ = ("hits",)
+    __slots__ = ("hits", "missing_shards")
     HITS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_SHARDS_FIELD_NUMBER: _ClassVar[int]
     hits: _containers.RepeatedCompositeFieldContainer[_types_pb2.Hit]
-    def __init__(self, hits: _Optional[_Iterable[_Union[_types_pb2.Hit, _Mapping[str, object]]]] = ...) -> None: ...
+    missing_shards: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, hits: _Optional[_Iterable[_Union[_types_pb2.Hit, _Mapping[str, object]]]] = ..., missing_shards: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class FetchKeyValuesRequest(_message.Message):
     __slots__ = ("collection", "fingerprint", "seqs")

@@ -171,7 +171,7 @@ class CollectionInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., embedder: _Optional[str] = ..., dimension: _Optional[int] = ..., shards: _Optional[int] = ...) -> None: ...
 
 class CollectionStats(_message.Message):
-    __slots__ = ("info", "count", "warm", "records_bytes", "key_values_bytes", "index_bytes", "quarantined", "positions", "records_free_bytes", "key_values_free_bytes", "oldest_reader", "reads", "indices")
+    __slots__ = ("info", "count", "warm", "records_bytes", "key_values_bytes", "index_bytes", "quarantined", "positions", "records_free_bytes", "key_values_free_bytes", "oldest_reader", "reads", "indices", "missing_shards")
     class WarmEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -192,6 +192,7 @@ class CollectionStats(_message.Message):
     OLDEST_READER_FIELD_NUMBER: _ClassVar[int]
     READS_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
+    MISSING_SHARDS_FIELD_NUMBER: _ClassVar[int]
     info: CollectionInfo
     count: Count
     warm: _containers.ScalarMap[str, int]
@@ -205,7 +206,8 @@ class CollectionStats(_message.Message):
     oldest_reader: int
     reads: int
     indices: _containers.RepeatedCompositeFieldContainer[IndexState]
-    def __init__(self, info: _Optional[_Union[CollectionInfo, _Mapping[str, object]]] = ..., count: _Optional[_Union[Count, _Mapping[str, object]]] = ..., warm: _Optional[_Mapping[str, int]] = ..., records_bytes: _Optional[int] = ..., key_values_bytes: _Optional[int] = ..., index_bytes: _Optional[int] = ..., quarantined: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., records_free_bytes: _Optional[int] = ..., key_values_free_bytes: _Optional[int] = ..., oldest_reader: _Optional[int] = ..., reads: _Optional[int] = ..., indices: _Optional[_Iterable[_Union[IndexState, _Mapping[str, object]]]] = ...) -> None: ...
+    missing_shards: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, info: _Optional[_Union[CollectionInfo, _Mapping[str, object]]] = ..., count: _Optional[_Union[Count, _Mapping[str, object]]] = ..., warm: _Optional[_Mapping[str, int]] = ..., records_bytes: _Optional[int] = ..., key_values_bytes: _Optional[int] = ..., index_bytes: _Optional[int] = ..., quarantined: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., records_free_bytes: _Optional[int] = ..., key_values_free_bytes: _Optional[int] = ..., oldest_reader: _Optional[int] = ..., reads: _Optional[int] = ..., indices: _Optional[_Iterable[_Union[IndexState, _Mapping[str, object]]]] = ..., missing_shards: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class IndexState(_message.Message):
     __slots__ = ("kind", "count", "lists", "clustering", "saved_at")

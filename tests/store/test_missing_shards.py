@@ -1,0 +1,86 @@
+"""Of several shards one is damaged: it is named, what needs it is refused, and the others serve on."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from memory3.store.collection import Collection
+from memory3.store.directory import DataDirectory
+from memory3.store.errors import Corrupted
+from memory3.store.placement import shard_of_key
+from memory3.store.types import Hits
+
+from .builders import DIMENSION, EMBEDDER, embedded, vector_of
+
+KEYS = [f"key {number}" for number in range(30)]
+LOST = 1
+SHARD = Path("collections/00000001") / f"shard-{LOST:04}"
+
+
+def of_shard(shard: int) -> list[str]:
+    return [key for key in KEYS if shard_of_key(key, 3) == shard]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    with DataDirectory.open(tmp_path) as directory:
+        collection = directory.create_collection("default", EMBEDDER, DIMENSION, 3)
+        collection.upsert([embedded(key, key) for key in KEYS])
+    return tmp_path
+
+
+@pytest.fixture(params=["records are garbage", "records are gone", "another shard's records", "all of it is gone"])
+def damaged(path: Path, request: pytest.FixtureRequest) -> Iterator[Collection]:
+    records = path / SHARD / "records"
+    if request.param == "records are garbage":
+        (records / "data.mdb").write_bytes(b"garbage" * 10_000)
+    elif request.param == "records are gone":
+        (records / "data.mdb").unlink()
+    elif request.param == "another shard's records":
+        shutil.copy(path / SHARD.with_name("shard-0002") / "records" / "data.mdb", records / "data.mdb")
+    else:
+        shutil.rmtree(path / SHARD)
+    with DataDirectory.open(path) as directory:
+        yield directory.collection("default")
+
+
+def test_it_is_named(damaged: Collection) -> None:
+    report = damaged.check(full=True)
+    assert len(report.problems) == 1 and report.problems[0].startswith("shard 1 of collection 'default' is missing: ")
+    assert report.documents == len(KEYS) - len(of_shard(LOST))
+    stats = damaged.stats()
+    assert stats.missing_shards == (LOST,) and len(stats.positions) == 2
+
+
+def test_a_recall_says_which_were_not_asked(damaged: Collection) -> None:
+    (hits,) = damaged.recall(vector_of(KEYS[0])[None], 100)
+    assert isinstance(hits, Hits) and hits.missing_shards == (LOST,)
+    assert {hit.key for hit in hits} == set(KEYS) - set(of_shard(LOST))
+
+
+def test_what_needs_it_is_refused_and_the_others_serve_on(damaged: Collection) -> None:
+    lost, there = of_shard(LOST), of_shard(0)
+    for call in (
+        lambda: damaged.get([there[0], lost[0]]),
+        lambda: damaged.delete([lost[0]]),
+        lambda: damaged.upsert([embedded(lost[0], "new")]),
+        lambda: damaged.list(100),
+        lambda: damaged.count(),
+        lambda: damaged.fetch_key_values("model", [(LOST << 48) + 1]),
+    ):
+        with pytest.raises(Corrupted, match="shard 1 of collection 'default' is missing"):
+            call()
+    (stored,) = damaged.get(there[:1])
+    assert stored is not None and stored.text == there[0]
+    damaged.upsert([embedded(there[0], "new")])
+    assert damaged.delete([there[1]]).deleted == (there[1],)
+    assert damaged.put_key_values("model", [(1, b"x")]) in ([True], [False])
+
+
+def test_an_upsert_over_all_shards_says_what_was_done(damaged: Collection) -> None:
+    """Nothing of it is stored, because that a shard is missing is known before."""
+    with pytest.raises(Corrupted, match="is missing"):
+        damaged.upsert([embedded(key, "new") for key in KEYS])
+    (stored,) = damaged.get(of_shard(0)[:1])
+    assert stored is not None and stored.text != "new"
