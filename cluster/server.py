@@ -5,6 +5,7 @@ the same, and store and model block anyway. Bodies over 128 KB cost malloc an mm
 key-values when started with MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ raised (docs/wire.md).
 """
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -77,6 +78,9 @@ class Server:
 
     def start(self) -> None:
         """Begin to answer, and say in the data directory where."""
+        # What was loaded so far stays: the collector need not look through models and libraries amid somebody's call.
+        gc.collect()
+        gc.freeze()
         self._server.start()
         self._memory.publish(self.address)
         for name in ("", *SERVICES):
