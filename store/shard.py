@@ -61,11 +61,8 @@ from .types import (
     UpsertResult,
 )
 from .validation import (
-    check_documents,
-    check_embedded,
     check_fingerprint,
     check_key_values,
-    check_keys,
     check_limit,
     check_queries,
     check_seq,
@@ -138,21 +135,18 @@ class Shard:
 
     def unchanged(self, documents: Sequence[Document]) -> set[str]:
         """Return the keys of those documents that stand here with exactly this content, whole."""
-        check_documents(documents)
         with self._using(), self._records.environment.reading() as txn:
             return self._documents.unchanged(txn, documents, time.time())
 
     def upsert(
         self, documents: Sequence[EmbeddedDocument], request: Request | None = None
     ) -> builtins.list[UpsertResult]:
-        """Store documents whole, each in the place of what stood under its key; all of them or none.
+        """Store documents, checked before, whole, each in the place of what stood under its key; all of them or none.
 
         Raises:
-            InvalidArgument: a document, a reference or a vector is not valid; names its key.
             Aborted: a document was expected to stand in another version than it does.
             ResourceExhausted: the disk or the quota is full.
         """
-        check_embedded(documents, self.info.dimension)
         with self._using():
             self._room.check()
         at = time.time()
@@ -171,12 +165,11 @@ class Shard:
     def delete(
         self, keys: Sequence[str], expected: Mapping[str, int] | None = None, request: Request | None = None
     ) -> DeleteReceipt:
-        """Forget documents; a key that comes twice counts once.
+        """Forget documents, their keys checked before; a key that comes twice counts once.
 
         Raises:
             Aborted: one of the versions `expected` does not stand under its key; nothing was deleted.
         """
-        check_keys(keys)
         at = time.time()
 
         def change(txn: WriteTransaction) -> DeleteReceipt:
@@ -227,7 +220,6 @@ class Shard:
         Raises:
             Corrupted: one of them is damaged; names the key or the seq.
         """
-        check_keys(keys)
         return self._read(lambda txn: self._documents.get(txn, keys, time.time()))
 
     def list(self, limit: int, page_token: str = "", filter: Filter | None = None) -> Page:
