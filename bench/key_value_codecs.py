@@ -1,6 +1,6 @@
 """What each stored form of key-values takes, costs and loses, for one trained model: one table.
 
-    python bench/codecs.py [--model FOLDER] [--questions 2000] [--codebooks FOLDER] [--stored NAME ...]
+    python bench/key_value_codecs.py [--model FOLDER] [--questions 2000] [--codebooks FOLDER] [--stored NAME ...]
 
 The documents of the exam of `memory3 eval` are stored and recalled from once, and their exact keys and values (float32)
 are written once; each form then codes these, and the same questions read the same memories decoded. So what differs
