@@ -79,6 +79,7 @@ class Collection:
         self._shards = shards
         self._missing = missing
         self._news = Condition()
+        self._commits = 0
         for shard in shards.values():
             shard.on_commit(self._wake)
         self._threads = ThreadPoolExecutor(len(shards), thread_name_prefix="memory3-shard") if len(shards) > 1 else None
@@ -300,8 +301,14 @@ class Collection:
         """Wait until a shard of these seqs has changes after its own; False when none has after `timeout_s`."""
         check_seqs(positions)
         watched = [(self._shard_of(seq), seq) for seq in positions]
+        # The shards are asked without the lock: who commits holds theirs while it waits for this one.
         with self._news:
-            return self._news.wait_for(lambda: any(shard.position() > seq for shard, seq in watched), timeout_s)
+            seen = self._commits
+        if any(shard.position() > seq for shard, seq in watched):
+            return True
+        with self._news:
+            self._news.wait_for(lambda: self._commits != seen, timeout_s)
+        return any(shard.position() > seq for shard, seq in watched)
 
     def sweep(self) -> int:
         """Delete documents that have expired, a bounded number of each shard, and return how many."""
@@ -388,6 +395,7 @@ class Collection:
 
     def _wake(self) -> None:
         with self._news:
+            self._commits += 1
             self._news.notify_all()
 
     def _shard_of(self, seq: int) -> Shard:
