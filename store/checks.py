@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .disk.environment import Table, Transaction
-from .disk.seal import Damaged
+from .disk.seal import Damaged, describe
 from .format import NEVER, DocumentRecord, decode_seq, decode_value_key, encode_seq
 from .index.vector_index import VectorIndex
 from .key_values import KeyValues
@@ -64,6 +64,8 @@ def check_records(records: Records, full: bool, findings: Findings) -> None:
         if full:
             for sentence in records.terms.check(txn, records.metadata(txn)):
                 findings.problem(sentence)
+            for table in (records.documents, records.memories, records.vectors, records.changes, records.expiry.table):
+                _check_found(table, txn, findings)
         for sentence in records.quarantine.describe(txn):
             findings.problem(sentence)
 
@@ -233,6 +235,14 @@ def _check_key_values(key_values: KeyValues, txn: Transaction, memories: set[int
         if counts[record.number] != record.count:
             counted = counts[record.number]
             findings.problem(f"fingerprint {name!r} has {counted} key-values, its record says {record.count}")
+
+
+def _check_found(table: Table[Any], txn: Transaction, findings: Findings) -> None:
+    # The keys on LMDB's branch pages lead to values and have no checksum. Where one is damaged, a cursor that goes from
+    # leaf to leaf still comes to every value, and a look-up by key says that there is none.
+    for key in table.keys(txn):
+        if not table.exists(txn, key):
+            findings.problem(f"{describe(table.name, key)} is stored but not found by its key; restore it from a copy")
 
 
 def _seqs(table: Table[Any], txn: Transaction) -> set[int]:

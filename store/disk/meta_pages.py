@@ -13,25 +13,35 @@ from ..errors import Corrupted
 
 _MAGIC = 0xBEEFC0DE
 _VERSION = 1
-_PAGE_BYTES_MAX = 1 << 16
+_PAGE_BYTES = [1 << bits for bits in range(9, 17)]
 # Behind the page's header of 16 bytes: magic, version, address, map size, page size, two tables, last page, number.
 _META = struct.Struct("<16xII16xI100xQ")
 
 
 def check_meta_pages(file: Path) -> None:
-    """Compare the two pages of a data file; those of another layout are left to LMDB to refuse.
+    """Compare the two pages of a data file; those of another version are left to LMDB to refuse.
 
     Raises:
-        Corrupted: their numbers do not follow each other.
+        Corrupted: they are not of one kind, or their numbers do not follow each other.
     """
     with open(file, "rb") as opened:
-        head = opened.read(_PAGE_BYTES_MAX + _META.size)
+        head = opened.read(_PAGE_BYTES[-1] + _META.size)
     if len(head) < _META.size:
         return
     magic, version, page_bytes, first = _META.unpack_from(head)
-    if (magic, version) != (_MAGIC, _VERSION) or len(head) < page_bytes + _META.size:
+    if magic != _MAGIC:
         return
-    second = _META.unpack_from(head, page_bytes)[3]
+    if page_bytes not in _PAGE_BYTES:
+        raise Corrupted(
+            f"{file} is damaged: its meta page speaks of pages of {page_bytes} bytes; restore it from a copy"
+        )
+    if len(head) < page_bytes + _META.size:
+        return
+    other_magic, other_version, _, second = _META.unpack_from(head, page_bytes)
+    if (magic, version) != (other_magic, other_version):
+        raise Corrupted(f"{file} is damaged: its two meta pages differ in what they are; restore it from a copy")
+    if version != _VERSION:
+        return
     if abs(first - second) != 1 and (first, second) != (0, 0):
         raise Corrupted(
             f"{file} is damaged: its meta pages are of the transactions {first} and {second}, which do not follow each "

@@ -13,8 +13,10 @@ from memory3.store.format import ChangeRecord, DocumentRecord, MemoryRecord
 from memory3.store.records import Records
 from memory3.store.types import IndexKind
 
-from .builders import DIMENSION, collection_at, embedded, seq_key, value_key, vector_of
+from .builders import DIMENSION, RECORDS, collection_at, embedded, seq_key, value_key, vector_of
 
+PAGE, FLAGS_AT, BRANCH = 4_096, 10, 1
+"""Of LMDB's pages."""
 Break = Callable[[Records, WriteTransaction], object]
 
 
@@ -137,3 +139,23 @@ def test_a_quantized_index_is_checked_like_an_exact_one(tmp_path: Path, monkeypa
         problems = collection.check(full=True).problems
         assert "the index holds another vector for memory 3 than the records" in problems
         assert "the index holds 5, which is no live memory" in problems
+
+
+def test_a_document_that_is_stored_and_not_found_by_its_key_is_named(tmp_path: Path) -> None:
+    """One flipped bit on the page above the leaves hid half of the documents from `get`, and no check said so."""
+    keys = [f"key {number:03}" for number in range(100)]
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded(key, f"text of {key}", metadata={"padding": "x" * 40}) for key in keys])
+    file = tmp_path / RECORDS / "data.mdb"
+    content = bytearray(file.read_bytes())
+    for page in range(0, len(content), PAGE):
+        at = content.find(b"key ", page, page + PAGE)
+        if content[page + FLAGS_AT] & BRANCH and at >= 0:
+            content[at] ^= 0x20
+    file.write_bytes(content)
+    with collection_at(tmp_path) as collection:
+        missing = [key for key, stored in zip(keys, collection.get(keys), strict=True) if stored is None]
+        problems = collection.check(full=True).problems
+        assert 0 < len(missing) < len(keys)
+        for key in missing:
+            assert any(f"key {key!r} in documents is stored but not found" in problem for problem in problems)

@@ -9,7 +9,7 @@ from memory3.store.errors import Corrupted
 
 from ..builders import KEY_VALUES, RECORDS, collection_at, embedded
 
-NUMBER_AT = 144
+NUMBER_AT, VERSION_AT = 144, 20
 PAGE = 4_096
 
 
@@ -46,8 +46,10 @@ def test_a_damaged_number_does_not_bring_back_what_was_deleted(data: Path, place
         pass
 
 
-def test_key_values_of_a_damaged_number_begin_anew(data: Path) -> None:
-    flip(data / KEY_VALUES / "data.mdb", NUMBER_AT, 5)
+@pytest.mark.parametrize("at", [NUMBER_AT, VERSION_AT, PAGE + VERSION_AT])
+def test_key_values_with_a_damaged_meta_page_begin_anew(data: Path, at: int) -> None:
+    """An unknown version passed for a store that may be tried again, and kept the collection from being opened."""
+    flip(data / KEY_VALUES / "data.mdb", at, 5)
     with collection_at(data) as collection:
         assert collection.fetch_key_values("model", [1, 2]) == [None, None]
         assert collection.check(full=True).problems == ()
