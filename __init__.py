@@ -44,6 +44,7 @@ from .store.types import (
     IndexKind,
     IndexState,
     Page,
+    Quotas,
     StoredDocument,
     UpsertResult,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "Memory3Error",
     "NotFound",
     "Page",
+    "Quotas",
     "Recalled",
     "ResourceExhausted",
     "StoredDocument",
@@ -99,11 +101,20 @@ __all__ = [
 ]
 
 
-def open(path: str | Path, *, embedder: str | None = None, model: str | None = None, device: str = "cpu") -> "Embedded":
+def open(
+    path: str | Path,
+    *,
+    embedder: str | None = None,
+    model: str | None = None,
+    device: str = "cpu",
+    shards: int = 1,
+    quotas: Quotas | None = None,
+) -> "Embedded":
     """Open a data directory in this process, or make one where there is nothing; a context manager.
 
     `embedder` is a sentence-transformers name or folder, `model` a Hugging Face name or folder; without them the
-    packaged ones are used. Needs the extra `memory3[server]`.
+    packaged ones are used. `shards` is what a new default collection is spread over, `quotas` are those of each
+    collection. Needs the extra `memory3[server]`.
 
     Raises:
         DirectoryInUse: another process serves it; connect to the address that the error names.
@@ -111,7 +122,7 @@ def open(path: str | Path, *, embedder: str | None = None, model: str | None = N
     """
     from .cluster.embedded import Embedded
 
-    return Embedded(path, embedder=embedder, model=model, device=device)
+    return Embedded(path, embedder=embedder, model=model, device=device, shards=shards, quotas=quotas)
 
 
 def connect(address: str, *, timeout_s: float = 120.0) -> "Client":

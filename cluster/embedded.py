@@ -30,7 +30,6 @@ from ..store.backup.back_up import back_up
 from ..store.collection import Collection
 from ..store.directory import DataDirectory
 from ..store.errors import FailedPrecondition, FingerprintMismatch, InvalidArgument, NotFound
-from ..store.room import Quotas
 from ..store.types import (
     BackupReport,
     CheckReport,
@@ -42,6 +41,7 @@ from ..store.types import (
     Document,
     Hit,
     Page,
+    Quotas,
     StoredDocument,
     UpsertResult,
 )

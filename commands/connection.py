@@ -52,7 +52,7 @@ def open_directory(settings: Settings) -> "Embedded":
     limit_threads(settings.threads)
     try:
         from ..cluster.embedded import Embedded
-        from ..store.room import Quotas
+        from ..store.types import Quotas
     except ImportError as error:
         raise FailedPrecondition(
             f"no server runs on {settings.data}, and opening it here needs more libraries ({error}); "

@@ -26,7 +26,6 @@ from .merging import merged_counts, merged_receipts, merged_reports, merged_stat
 from .page_token import encode_page_token
 from .placement import shard_of_key
 from .requests import Request, digest_of_delete, digest_of_filter, digest_of_upsert
-from .room import Quotas
 from .seqs import shard_of_seq
 from .shard import Shard
 from .types import (
@@ -42,6 +41,7 @@ from .types import (
     Hit,
     Hits,
     Page,
+    Quotas,
     StoredDocument,
     UpsertResult,
 )

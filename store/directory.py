@@ -19,8 +19,7 @@ from .disk.environment import DATA_FILE
 from .disk.lock_file import DirectoryLock
 from .errors import AlreadyExists, Corrupted, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from .format import FORMAT, check_format
-from .room import Quotas
-from .types import CollectionInfo, CompactReport
+from .types import CollectionInfo, CompactReport, Quotas
 from .validation import check_collection, check_collection_name
 
 _MAGIC = "memory3 data directory"

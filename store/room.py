@@ -1,29 +1,12 @@
 """Whether there is room for more: on the disk, in the maps, and under the quotas. Deletes never ask."""
 
 import os
-from dataclasses import dataclass
 
+from . import limits
 from .disk.durable import disk_errors
 from .disk.environment import Environment
 from .errors import ResourceExhausted
-from .limits import BYTES_RESERVED
-
-
-@dataclass(frozen=True, slots=True)
-class Quotas:
-    """How many bytes on disk a collection may take; None is no limit."""
-
-    bytes_max: int | None = None
-    """Of records and key-values together: over it nothing is added, and deletes go through."""
-    key_values_bytes_max: int | None = None
-    """Of key-values: over it those that are read least make room, and their memories are cold again."""
-
-    def of_shard(self, shards: int) -> "Quotas":
-        """Return the share of one of so many shards."""
-        return Quotas(
-            None if self.bytes_max is None else self.bytes_max // shards,
-            None if self.key_values_bytes_max is None else self.key_values_bytes_max // shards,
-        )
+from .types import Quotas
 
 
 class Room:
@@ -46,10 +29,10 @@ class Room:
         with disk_errors(f"looking at {path}"):
             disk = os.statvfs(path)
         free = disk.f_bavail * disk.f_frsize
-        if free < BYTES_RESERVED:
+        if free < limits.BYTES_RESERVED:
             raise ResourceExhausted(
-                f"the disk of {path} has {free} bytes left, {BYTES_RESERVED} are kept so that deletes can be stored; "
-                "free space, or delete documents and compact"
+                f"the disk of {path} has {free} bytes left, {limits.BYTES_RESERVED} are kept so that deletes can be "
+                "stored; free space, or delete documents and compact"
             )
         for environment in (self._records, self._key_values):
             self._check_map(environment)
@@ -68,10 +51,10 @@ class Room:
 
     def _check_map(self, environment: Environment) -> None:
         # Most of the time the end of the file is far away, and nothing has to be counted.
-        if environment.reach() + BYTES_RESERVED <= environment.map_bytes:
+        if environment.reach() + limits.BYTES_RESERVED <= environment.map_bytes:
             return
         used = _used(environment)
-        if used + BYTES_RESERVED > environment.map_bytes:
+        if used + limits.BYTES_RESERVED > environment.map_bytes:
             raise ResourceExhausted(
                 f"{environment.path} holds {used} bytes, at most {environment.map_bytes} are possible; delete documents"
             )

@@ -45,7 +45,7 @@ from .requests import (
     upsert_results_from_json,
     upsert_results_to_json,
 )
-from .room import Quotas, Room
+from .room import Room
 from .types import (
     Change,
     CheckReport,
@@ -57,6 +57,7 @@ from .types import (
     EmbeddedDocument,
     Hit,
     Page,
+    Quotas,
     StoredDocument,
     UpsertResult,
 )

@@ -156,6 +156,23 @@ class CollectionInfo:
     shards: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """How many bytes on disk a collection may take; None is no limit."""
+
+    bytes_max: int | None = None
+    """Of records and key-values together: over it nothing is added, and deletes go through."""
+    key_values_bytes_max: int | None = None
+    """Of key-values: over it those that are read least make room, and their memories are cold again."""
+
+    def of_shard(self, shards: int) -> "Quotas":
+        """Return the share of one of so many shards."""
+        return Quotas(
+            None if self.bytes_max is None else self.bytes_max // shards,
+            None if self.key_values_bytes_max is None else self.key_values_bytes_max // shards,
+        )
+
+
 class IndexKind(IntEnum):
     """How a vector index finds what is near; the numbers are those of its file (docs/format.md)."""
 

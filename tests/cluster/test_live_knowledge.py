@@ -20,8 +20,7 @@ from memory3.store.errors import (
     Unavailable,
 )
 from memory3.store.placement import shard_of_key
-from memory3.store.room import Quotas
-from memory3.store.types import Change, Count, Document, Hits
+from memory3.store.types import Change, Count, Document, Hits, Quotas
 
 BOOKS = [
     Document("moby", "A captain hunts a white whale.", {"year": 1851, "kind": "novel"}),

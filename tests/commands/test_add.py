@@ -41,6 +41,7 @@ def small_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is opened within it is full long before all files are in."""
     with monkeypatch.context() as patched:
         patched.setattr(limits, "RECORDS_BYTES_MAX", STORE_BYTES)
+        patched.setattr(limits, "BYTES_RESERVED", STORE_BYTES // 8)
         yield
 
 
@@ -95,6 +96,7 @@ def test_the_same_add_goes_on_when_there_is_space(
     options = [folder, "--data", tmp_path / "data", "--model", random_model]
     with monkeypatch.context() as patched:
         patched.setattr(limits, "RECORDS_BYTES_MAX", STORE_BYTES)
+        patched.setattr(limits, "BYTES_RESERVED", STORE_BYTES // 8)
         added = report_of(add(*options, "--json", code=1))["added"]
         # A second try in the same state adds nothing, and says so.
         assert added > 0

@@ -255,6 +255,9 @@ class CollectionMachine(RuleBasedStateMachine):
     def changes(self, limit: int) -> None:
         """From the beginning the log tells the last change of every key, in the order of each shard."""
         told: dict[str, int] = {}
+        # A save under way trims the log at any moment.
+        for shard_there in self.collection._shards.values():
+            shard_there._maintenance.wait()
         for number in range(self.SHARDS):
             after = self.log_begins(number)
             while found := self.collection.changes(after, limit):

@@ -2,11 +2,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from memory3.store import limits, room
+from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
 from memory3.store.errors import ResourceExhausted
-from memory3.store.room import Quotas
+from memory3.store.types import Quotas
 
 from .builders import DIMENSION, EMBEDDER, embedded
 
@@ -63,7 +63,7 @@ def test_the_last_of_the_disk_is_kept_for_deletes(tmp_path: Path, monkeypatch: p
     for collection in opened(tmp_path, Quotas()):
         seqs = fill(collection, 3)
         with monkeypatch.context() as patched:
-            patched.setattr(room, "BYTES_RESERVED", 1 << 60)
+            patched.setattr(limits, "BYTES_RESERVED", 1 << 60)
             with pytest.raises(ResourceExhausted, match=r"bytes left, .* are kept so that deletes can be stored"):
                 collection.upsert([embedded("new", "new")])
             with pytest.raises(ResourceExhausted, match="bytes left"):
@@ -76,7 +76,7 @@ def test_the_last_of_the_disk_is_kept_for_deletes(tmp_path: Path, monkeypatch: p
 
 def test_the_last_of_a_map_is_kept_for_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "RECORDS_BYTES_MAX", 4 << 20)
-    monkeypatch.setattr(room, "BYTES_RESERVED", 1 << 20)
+    monkeypatch.setattr(limits, "BYTES_RESERVED", 1 << 20)
     for collection in opened(tmp_path, Quotas()):
         with pytest.raises(ResourceExhausted, match="at most 4194304 are possible; delete documents"):
             write_texts(collection, 2_000, "text " * 2_000)

@@ -26,6 +26,7 @@ def fill(collection: Collection) -> int:
 
 def test_a_full_map_refuses_a_write_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "RECORDS_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(limits, "BYTES_RESERVED", 0)
     with collection_at(tmp_path) as collection:
         taken = fill(collection)
         assert 0 < taken == collection.count().documents
