@@ -62,16 +62,16 @@ class BackgroundWriter:
 
     def _warm(self, name: str, seen: dict[str, tuple[int, ...]]) -> None:
         collection = self._memory.opened(name)
-        positions = collection.stats().positions
-        if seen.get(name) == positions:
+        positions = collection.positions()
+        # Without room others would have to make some. What is read is written when it is read.
+        if seen.get(name) == positions or not collection.has_room_for_key_values():
             return
         model = self._memory.models.language_model
         for texts in cold_batches(collection, model.fingerprint, None, SLICE_MEMORIES):
             if self._stopping.is_set() or not self._activity.quiet_for(LOOK_S):
                 return
             if not collection.has_room_for_key_values():
-                # Others would have to make room, which may be wanted more. What is read is written when it is read.
-                break
+                return
             try:
                 write_memories(collection, model, texts)
             except InvalidArgument as error:

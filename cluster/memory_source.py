@@ -32,7 +32,7 @@ class CollectionSource:
         cold = {hit.seq: hit.text for hit, values in zip(hits, found, strict=True) if values is None}
         if not cold:
             return found
-        written = write_memories(self._collection, self._models.language_model, cold)
+        written = write_memories(self._collection, self._models.language_model, cold, stored=False)
         return [values or written.get(hit.seq) for hit, values in zip(hits, found, strict=True)]
 
     def _fetch(self, seqs: Sequence[int]) -> list[bytes | None]:

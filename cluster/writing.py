@@ -1,27 +1,40 @@
 """Turning cold memories warm: the model writes their key-values, the store takes those of memories still there."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..calls import Progress
 from ..store.collection import Collection
+from ..store.errors import ResourceExhausted
 
 if TYPE_CHECKING:
     from ..model.language_model import LanguageModel
+
+_log = logging.getLogger(__name__)
 
 BATCH_MEMORIES = 16
 LOOK_UP_MEMORIES = 1_000
 
 
-def write_memories(collection: Collection, model: "LanguageModel", texts: dict[int, str]) -> dict[int, bytes]:
+def write_memories(
+    collection: Collection, model: "LanguageModel", texts: dict[int, str], *, stored: bool = True
+) -> dict[int, bytes]:
     """Write key-values for the references `texts` (by seq), store them, and return those of memories still there.
 
     The store looks whether a memory is live in the same transaction in which it takes the key-values: what was deleted
     while the model was writing stays deleted. A reference that was cut for another model, and is too long for this
-    one, is written as far as this one reads.
+    one, is written as far as this one reads. Who only wants to read them need not have them `stored`, when there is no
+    room: they are written again the next time.
     """
     key_values = dict(zip(texts, model.write(list(texts.values()), shorten=True), strict=True))
-    live = collection.put_key_values(model.fingerprint, list(key_values.items()))
+    try:
+        live = collection.put_key_values(model.fingerprint, list(key_values.items()))
+    except ResourceExhausted as error:
+        if stored:
+            raise
+        _log.warning("key-values that were written to be read are not stored: %s", error)
+        live = [hit is not None for hit in collection.memories(list(key_values))]
     return {seq: values for (seq, values), alive in zip(key_values.items(), live, strict=True) if alive}
 
 

@@ -66,6 +66,8 @@ def check_records(records: Records, full: bool, findings: Findings) -> None:
                 findings.problem(sentence)
             for table in (records.documents, records.memories, records.vectors, records.changes, records.expiry.table):
                 _check_found(table, txn, findings)
+            for table in records.requests.tables:
+                _check_readable(table, txn, findings)
         for sentence in records.quarantine.describe(txn):
             findings.problem(sentence)
 
@@ -82,6 +84,8 @@ def check_derived(records: Records, key_values: KeyValues, index: VectorIndex, f
             _check_key_values(key_values, txn, memories, findings)
         except Damaged as damage:
             findings.problem(str(damage))
+        if full:
+            _check_readable(key_values.reads.table, txn, findings)
         for sentence in key_values.quarantine.describe(txn):
             findings.problem(sentence)
 
@@ -235,6 +239,13 @@ def _check_key_values(key_values: KeyValues, txn: Transaction, memories: set[int
         if counts[record.number] != record.count:
             counted = counts[record.number]
             findings.problem(f"fingerprint {name!r} has {counted} key-values, its record says {record.count}")
+
+
+def _check_readable(table: Table[Any], txn: Transaction, findings: Findings) -> None:
+    # Nothing else hangs on these, so they are named and not quarantined.
+    for _, value in table.items(txn):
+        if isinstance(value, Damaged):
+            findings.problem(str(value))
 
 
 def _check_found(table: Table[Any], txn: Transaction, findings: Findings) -> None:

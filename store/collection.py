@@ -20,7 +20,7 @@ import numpy.typing as npt
 from . import limits
 from .backup.copying import FrozenShard
 from .backup.progress import Progress, Tally
-from .errors import Corrupted, InvalidArgument, Memory3Error
+from .errors import Corrupted, InvalidArgument, Memory3Error, Unavailable
 from .filters.language import Filter
 from .merging import merged_counts, merged_receipts, merged_reports, merged_stats
 from .page_token import encode_page_token
@@ -431,7 +431,11 @@ class Collection:
         if self._threads is None or len(parts) < 2:
             return {number: ask(self._shard(number), part) for number, part in parts.items()}
         shards = {number: self._shard(number) for number in parts}
-        asked = {number: self._threads.submit(ask, shards[number], part) for number, part in parts.items()}
+        try:
+            asked = {number: self._threads.submit(ask, shards[number], part) for number, part in parts.items()}
+        except RuntimeError as error:
+            # There are no threads any more, because the collection was closed meanwhile.
+            raise Unavailable(f"collection {self.info.name!r} is closed") from error
         return {number: future.result() for number, future in asked.items()}
 
     def _all(self, ask: Callable[[Shard], R]) -> builtins.list[R]:

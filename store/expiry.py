@@ -22,9 +22,6 @@ class Ended:
     def memories(self) -> int:
         return sum(map(len, self.documents.values()))
 
-    def holds(self, seq: int) -> bool:
-        return any(seq in seqs for seqs in self.documents.values())
-
 
 class Expiry:
     """The table `expiry` of one environment. Times are seconds since the epoch, over 0."""
@@ -44,6 +41,10 @@ class Expiry:
         places = [place for place in self.table.keys(txn) if _KEY.unpack(place)[1] == seqs.start]
         for place in places:
             self._delete(txn, place)
+
+    def has_ended(self, txn: Transaction, now: float) -> bool:
+        """Say whether any document has ended that is not deleted yet."""
+        return bool(self.ended(txn, now, 1).documents)
 
     def ended(self, txn: Transaction, now: float, limit: int | None = None) -> Ended:
         """Return the documents whose time has come, the first `limit` of them."""

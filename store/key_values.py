@@ -163,17 +163,10 @@ class KeyValues:
         self, fingerprint: bytes, seqs: Sequence[int], live: Sequence[bool]
     ) -> tuple[list[bytes | None], list[Damaged]]:
         """Return the key-values of those seqs that are live, None where there are none, and those that are damaged."""
-        values: list[bytes | None] = [None] * len(seqs)
-        damages: list[Damaged] = []
         with self.environment.reading() as txn:
-            record = self.fingerprints.get(txn, fingerprint)
-            for place, seq in enumerate(seqs):
-                try:
-                    if record is not None and live[place]:
-                        values[place] = self.values.get(txn, encode_value_key(record.number, seq))
-                except Damaged as damage:
-                    damages.append(damage)
-        return values, damages
+            view = self.view(txn, fingerprint)
+            values = [view.get(seq) if is_live else None for seq, is_live in zip(seqs, live, strict=True)]
+        return values, view.damages
 
     def view(self, txn: Transaction, fingerprint: bytes | None) -> "KeyValuesView":
         """Look at the key-values of one fingerprint, or of none."""

@@ -38,6 +38,8 @@ class MemoryReader:
         held: Set[int] | None = None,
     ) -> None:
         self.damages: list[Damaged] = []
+        self.saw_ended = False
+        """A memory was met whose document has expired and is not deleted yet."""
         self.key_values = key_values
         self._records = records
         self._txn = txn
@@ -53,7 +55,10 @@ class MemoryReader:
         except Damaged as damage:
             self.damages.append(damage)
             return None
-        if memory is None or document is None or seq not in document.seqs or document.has_ended(self._now):
+        if memory is None or document is None or seq not in document.seqs:
+            return None
+        if document.has_ended(self._now):
+            self.saw_ended = True
             return None
         shard, values = shard_of_seq(seq), None
         if self._held is None or seq in self._held:

@@ -183,6 +183,12 @@ class Records:
     def is_live(self, txn: Transaction, seq: int) -> bool:
         return self.memories.exists(txn, encode_seq(seq))
 
+    def live_at(self, txn: Transaction, seqs: Iterable[int], now: float) -> list[bool]:
+        """Say of each memory whether it is there and its document has not expired."""
+        if self.expiry.has_ended(txn, now):
+            return [self.is_live(txn, seq) and not self._has_ended(txn, seq, now) for seq in seqs]
+        return [self.is_live(txn, seq) for seq in seqs]
+
     def changes_after(self, txn: Transaction, seq: int, limit: int | None = None) -> Changes | None:
         """Sum up what happened after `seq`, the first `limit` changes; None when the log does not reach back so far.
 
@@ -255,6 +261,15 @@ class Records:
             self.changes.delete(txn, encode_seq(seq))
             self.quarantine.clear(txn, self.changes.name, encode_seq(seq))
         self.numbers.put(txn, _CHANGES_FROM, max(first, up_to + 1))
+
+    def _has_ended(self, txn: Transaction, seq: int, now: float) -> bool:
+        try:
+            memory = self.memories.get(txn, encode_seq(seq))
+            record = None if memory is None else self.documents.get(txn, memory.key.encode())
+        except Damaged:
+            # Told to whoever asks for its text.
+            return False
+        return record is not None and record.has_ended(now)
 
     def _reads(self, txn: Transaction, table: Table[Any], key: bytes) -> bool:
         try:

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any, TypeVar
 
 from . import limits
-from .disk.environment import Environment, WriteTransaction
+from .disk.environment import Environment, Table, WriteTransaction
 from .errors import InvalidArgument
 from .filters.language import Filter
 from .format import decode_answer, decode_request_id, encode_answer, encode_request_id
@@ -78,6 +78,10 @@ class Requests:
     def __init__(self, environment: Environment) -> None:
         self._answers = environment.table("requests", encode_answer, decode_answer)
         self._order = environment.table("request_order", encode_request_id, decode_request_id)
+
+    @property
+    def tables(self) -> tuple[Table[Any], ...]:
+        return self._answers, self._order
 
     def once(
         self,

@@ -49,6 +49,17 @@ class Room:
         most = self.quotas.key_values_bytes_max
         return 0 if most is None else max(0, _used(self._key_values) - most)
 
+    def is_there_for_key_values(self) -> bool:
+        """Say whether key-values can be added, a spare under their quota left."""
+        most = self.quotas.key_values_bytes_max
+        if most is not None and _used(self._key_values) >= most - most // limits.SPARE_SHARE:
+            return False
+        try:
+            self.check()
+        except ResourceExhausted:
+            return False
+        return True
+
     def _check_map(self, environment: Environment) -> None:
         # Most of the time the end of the file is far away, and nothing has to be counted.
         if environment.reach() + limits.BYTES_RESERVED <= environment.map_bytes:

@@ -265,6 +265,9 @@ class Shard:
                     hits += recall(self._records, txn, index, reader, part, k, chosen)
                 self._quarantine(reader.damages)
                 self._expel(reader.key_values.damages)
+                if reader.saw_ended:
+                    # Swept, it is no longer in the way of those that are searched for.
+                    self._maintenance.wake()
         if held is not None:
             self._key_values.reads.note(hit.seq for found in hits for hit in found if hit.key_values is not None)
         return hits
@@ -333,9 +336,8 @@ class Shard:
 
     def has_room_for_key_values(self) -> bool:
         """Say whether key-values can be added without others making room for them."""
-        most = self._room.quotas.key_values_bytes_max
-        with self._using(), self._key_values.environment.reading() as txn:
-            return most is None or self._key_values.environment.bytes_used(txn) < most - most // limits.SPARE_SHARE
+        with self._using():
+            return self._room.is_there_for_key_values()
 
     def stats(self) -> CollectionStats:
         key_values, records = self._key_values, self._records
@@ -476,24 +478,27 @@ class Shard:
     def _commit(self, change: Callable[[WriteTransaction], T], size: int = 0) -> T:
         # The one way in for changes to the records: whole or not at all, durable, and in the index before it returns.
         with self._using():
-            try:
-                return self._commits.submit(change, size)
-            except Damaged as damage:
-                if damage.table != TERMS:
-                    raise
-            # Nothing of the change was stored. Terms follow from the documents, so they are made anew first.
-            with self._writer:
-                self._derived.rebuild_terms()
+            return self._submit(change, size)
+
+    def _submit(self, change: Callable[[WriteTransaction], T], size: int) -> T:
+        try:
             return self._commits.submit(change, size)
+        except Damaged as damage:
+            if damage.table != TERMS:
+                raise
+        # Nothing of the change was stored. Terms follow from the documents, so they are made anew first.
+        with self._writer:
+            self._derived.rebuild_terms()
+        return self._commits.submit(change, size)
 
     def _sweep(self, limit: int = limits.SWEEP_MAX) -> int:
         # Not within `_using`, because closing waits for the maintenance thread.
         now = time.time()
-        return self._commits.submit(lambda txn: self._documents.sweep(txn, now, limit), 0)
+        return self._submit(lambda txn: self._documents.sweep(txn, now, limit), 0)
 
     def _sweep_is_due(self) -> bool:
         with self._records.environment.reading() as txn:
-            return bool(self._records.expiry.ended(txn, time.time(), 1).documents)
+            return self._records.expiry.has_ended(txn, time.time())
 
     def _committed(self) -> None:
         self._derived.catch_up()
@@ -507,21 +512,17 @@ class Shard:
         check_seqs(seqs)
         with self._using():
             with self._records.environment.reading() as txn:
-                live = self._live(txn, seqs)
+                live = self._records.live_at(txn, seqs, time.time())
             values, damages = self._key_values.fetch(key, seqs, live)
             self._key_values.reads.note(seq for seq, value in zip(seqs, values, strict=True) if value is not None)
             self._expel(damages)
         return values, damages
 
-    def _live(self, txn: Transaction, seqs: Sequence[int]) -> builtins.list[bool]:
-        ended = self._records.expiry.ended(txn, time.time())
-        return [self._records.is_live(txn, seq) and not ended.holds(seq) for seq in seqs]
-
     def _put_batch(self, fingerprint: bytes, batch: Sequence[tuple[int, bytes]]) -> builtins.list[bool]:
         # Under the writer lock no memory goes away between the look and the commit.
         with self._using(), self._writer:
             with self._records.environment.reading() as txn:
-                live = self._live(txn, [seq for seq, _ in batch])
+                live = self._records.live_at(txn, [seq for seq, _ in batch], time.time())
             kept = [item for item, is_live in zip(batch, live, strict=True) if is_live]
             if kept:
                 self._room.check()

@@ -28,7 +28,7 @@ from .copying import FrozenShard
 from .manifest import DATA, MANIFEST, BackupFile, Manifest, write_manifest
 from .progress import Progress, Tally, one_at_a_time
 from .staging import check_free, check_space, staged
-from .writing import write_pieces
+from .writing import write_copy
 
 _NAMES = frozenset({DATA, MANIFEST, MANIFEST + TEMPORARY})
 
@@ -144,7 +144,7 @@ class _CollectionCopy:
         for name, environment in shard.environments.items():
             path = f"{place}/{name}/{DATA_FILE}"
             make_directory((folder / path).parent)
-            checksum = write_pieces(folder / path, environment.pieces(), written)
+            checksum = write_copy(folder / path, environment.pieces(), written)
             self.files.append(BackupFile(path, (folder / path).stat().st_size, checksum))
 
 

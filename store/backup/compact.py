@@ -13,7 +13,7 @@ from ..limits import COMPACT_SHARE, TOUCHED_LAST_MAX, TOUCHED_MAX
 from .copying import GrowingCopy, frozen
 from .progress import Tally
 from .staging import check_space
-from .writing import write_pieces
+from .writing import write_copy
 
 _ROUNDS = 8
 
@@ -52,7 +52,7 @@ def compact(environment: Environment, writer: Lock, leaving: Callable[[], bool],
     try:
         environment.watch()
         with frozen(environment) as state:
-            write_pieces(copy, state.pieces(), written)
+            write_copy(copy, state.pieces(), written)
             state.check_copy(copy)
         _swap(environment, copy, writer, lambda: written(0))
     finally:

@@ -13,7 +13,7 @@ from ..types import BackupReport
 from .manifest import DATA, BackupFile, Manifest, read_manifest
 from .progress import Progress, Tally
 from .staging import check_free, check_space, staged
-from .writing import write_pieces
+from .writing import write_copy
 
 _NAMES = frozenset({"format.json", "catalog.json", "collections"})
 
@@ -43,7 +43,7 @@ def restore(backup: str | Path, data: str | Path, progress: Progress | None = No
             target = folder / PurePosixPath(file.path).relative_to(DATA)
             make_directory(target.parent)
             # Compared once more: between two readings a disk may have failed, or somebody changed the file.
-            _compare(backup, file, write_pieces(target, _pieces(backup / file.path), tally.add), target.stat().st_size)
+            _compare(backup, file, write_copy(target, _pieces(backup / file.path), tally.add), target.stat().st_size)
     return manifest.report(backup)
 
 

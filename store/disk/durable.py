@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 from ..errors import Memory3Error, ResourceExhausted, Unavailable
@@ -11,7 +12,7 @@ from . import points
 
 TEMPORARY = ".tmp"
 _SYNC_BYTES = 4 << 20
-"""A long file is brought to the disk in steps of this size: in one, commits beside it would wait for all of it."""
+"""A long file is brought to the disk in steps of this size."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """The error numbers of a disk, a quota or a file that may not grow."""
 
@@ -50,17 +51,8 @@ def write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     temporary = path.with_name(path.name + TEMPORARY)
     with disk_errors(f"writing {path}"):
         try:
-            with open(temporary, "wb") as file:
-                synced = 0
-                for piece in pieces:
-                    points.reached(points.WRITING_FILE, path)
-                    file.write(piece)
-                    if file.tell() - synced >= _SYNC_BYTES:
-                        file.flush()
-                        os.fdatasync(file.fileno())
-                        synced = file.tell()
-                file.flush()
-                os.fsync(file.fileno())
+            with open(temporary, "wb", buffering=0) as file:
+                write_steadily(file, _passing(pieces, path), _SYNC_BYTES)
             points.reached(points.BEFORE_RENAME, path)
             os.replace(temporary, path)
         except Exception:
@@ -68,6 +60,30 @@ def write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
             raise
         sync_directory(path.parent)
         points.reached(points.RENAMED, path)
+
+
+def write_steadily(file: FileIO, pieces: Iterable[bytes | memoryview], sync_bytes: int) -> None:
+    """Write pieces to an unbuffered file, bringing them to the disk whenever `sync_bytes` have come together.
+
+    One sync of everything at the end would hold up the commits of those who serve.
+    """
+    unsynced = 0
+    for piece in pieces:
+        # A disk that fills up takes a part of a write; the next one is refused.
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[os.write(file.fileno(), rest) :]
+        unsynced += len(piece)
+        if unsynced >= sync_bytes:
+            os.fdatasync(file.fileno())
+            unsynced = 0
+    os.fsync(file.fileno())
+
+
+def _passing(pieces: Iterable[bytes | memoryview], path: Path) -> Iterator[bytes | memoryview]:
+    for piece in pieces:
+        points.reached(points.WRITING_FILE, path)
+        yield piece
 
 
 def make_directory(path: Path) -> None:

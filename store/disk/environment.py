@@ -215,8 +215,8 @@ class Environment:
 
     def reach(self) -> int:
         """Return the end of the last page that was ever used; what lies before may be free."""
-        with self._in_use.reading(), self.errors():
-            return (int(self.lmdb.info()["last_pgno"]) + 1) * int(self.lmdb.stat()["psize"])
+        with self._in_use.reading():
+            return self._reach()
 
     def file_bytes(self) -> int:
         """Return the size of the data file."""
@@ -297,13 +297,16 @@ class Environment:
             for table in self._tables:
                 table.open(self.lmdb)
 
+    def _reach(self) -> int:
+        with self.errors():
+            return (int(self.lmdb.info()["last_pgno"]) + 1) * int(self.lmdb.stat()["psize"])
+
     def _fill_up(self) -> None:
         # Memory beyond the end of its file cannot be read: the process would end there, with SIGBUS. Filled up with
         # zeros, which are no page to LMDB, what was cut off is found missing like any other damage. A file may also be
         # short when all is well, by pages at its end that a transaction took and gave back.
         file = self.path / DATA_FILE
-        with self.errors():
-            reach = (int(self.lmdb.info()["last_pgno"]) + 1) * int(self.lmdb.stat()["psize"])
+        reach = self._reach()
         size = file.stat().st_size
         if reach - size > _SHORT_BYTES_MAX:
             raise Corrupted(

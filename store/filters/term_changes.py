@@ -32,17 +32,6 @@ class TermChanges:
         """Note that a document's memories are gone; `metadata` is what they were added with."""
         self._change(metadata, seqs, False)
 
-    def update(self, later: "TermChanges") -> None:
-        """Take over changes that come after these, such as those of one caller once it is known that they hold."""
-        for key, runs in later.postings.items():
-            self.postings.setdefault(key, []).extend(runs)
-        for key, values in later.numbers.items():
-            self.numbers.setdefault(key, []).extend(values)
-        self.long_strings.update(later.long_strings)
-
-    def __bool__(self) -> bool:
-        return bool(self.postings)
-
     def _change(self, metadata: Metadata, seqs: range, present: bool) -> None:
         chunks = list(spans(seqs, CHUNK_BITS))
         if not chunks:

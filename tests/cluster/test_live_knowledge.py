@@ -290,6 +290,38 @@ def test_a_full_quota_is_told_over_grpc(tmp_path: Path, random_model: str) -> No
         assert client.delete("key 0").deleted == ("key 0",)
 
 
+def test_a_full_store_answers_on(tmp_path: Path, random_model: str) -> None:
+    """Key-values written to be read had to be stored, so a full store answered nothing that was cold."""
+    with Embedded(tmp_path, model=random_model) as memory:
+        memory.upsert(BOOKS)
+        expected = memory.ask("Who hunts?", max_tokens=4).result()
+        memory.delete([book.key for book in BOOKS])
+        memory.upsert(BOOKS)
+    with Embedded(tmp_path, model=random_model, quotas=Quotas(bytes_max=1)) as memory:
+        answer = memory.ask("Who hunts?", max_tokens=4).result()
+        assert answer.text == expected.text
+        assert [hit.key for hit in answer.memories] == [hit.key for hit in expected.memories]
+        assert memory.stats().warm == {}
+        with pytest.raises(ResourceExhausted, match="quota"):
+            memory.write()
+
+
+def test_a_watch_does_not_keep_memories_cold(tmp_path: Path, random_model: str) -> None:
+    """It counted as a call under way, and the background writes only while there is none."""
+    with (
+        Embedded(tmp_path, model=random_model) as memory,
+        Server(memory) as server,
+        Client(server.address) as client,
+        client.watch() as changes,
+    ):
+        client.upsert(BOOKS)
+        assert next(changes).key == "moby"
+        deadline = time.monotonic() + 60
+        while sum(memory.stats().warm.values()) < len(BOOKS):
+            assert time.monotonic() < deadline, "they stay cold"
+            time.sleep(0.05)
+
+
 def test_a_missing_shard_is_told_over_grpc(tmp_path: Path, random_model: str) -> None:
     with Embedded(tmp_path, model=random_model, shards=3) as memory:
         memory.upsert([Document(f"key {number:02}", f"text {number}") for number in range(20)])

@@ -31,11 +31,41 @@ def test_what_has_expired_is_hidden_at_once_and_swept_by_the_next_change(tmp_pat
         assert collection.count() == Count(601, 601)
         wait_until(at)
         assert collection.count() == Count(1, 1)
-        assert recalled(collection, "brief 3", 9) == ["long"]
         assert records_of(collection) == 601
         collection.upsert([embedded("another", "another")])
         collection._shards[0]._maintenance.wait()
         assert records_of(collection) == 2
+        assert collection.check(full=True).problems == ()
+
+
+def test_a_recall_that_meets_what_has_expired_has_it_swept(tmp_path: Path) -> None:
+    """In a store that only answers it stood in the way of every search for good."""
+    with collection_at(tmp_path) as collection:
+        at = time.time() + SOON_S
+        collection.upsert([embedded(f"brief {n}", f"brief {n}", expires_at=at) for n in range(50)])
+        collection.upsert([embedded("long", "long")])
+        collection.put_key_values("model", [(seq, b"x") for seq in range(1, 52)])
+        wait_until(at)
+        assert collection.fetch_key_values("model", [1, 51]) == [None, b"x"]
+        assert collection.put_key_values("model", [(1, b"y"), (51, b"y")]) == [False, True]
+        assert recalled(collection, "brief 3", 9) == ["long"]
+        collection._shards[0]._maintenance.wait()
+        assert records_of(collection) == 1
+        assert collection.check(full=True).problems == ()
+
+
+def test_a_sweep_mends_terms_that_are_damaged(tmp_path: Path) -> None:
+    at = time.time() + SOON_S
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded("brief", "brief", metadata={"a": "x"}, expires_at=at), embedded("long", "long")])
+        records = collection._shards[0]._records
+        with records.environment.reading() as txn:
+            place = next(key for key in records.terms.postings.keys(txn) if b"a" in key)
+    damage_value(tmp_path / RECORDS, "terms", place)
+    with collection_at(tmp_path) as collection:
+        wait_until(at)
+        assert collection.sweep() == 1
+        assert collection.count() == Count(1, 1)
         assert collection.check(full=True).problems == ()
 
 

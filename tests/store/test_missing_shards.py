@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
-from memory3.store.errors import Corrupted
+from memory3.store.errors import Corrupted, Unavailable
 from memory3.store.placement import shard_of_key
 from memory3.store.types import Hits
 
@@ -76,6 +76,22 @@ def test_what_needs_it_is_refused_and_the_others_serve_on(damaged: Collection) -
     damaged.upsert([embedded(there[0], "new")])
     assert damaged.delete([there[1]]).deleted == (there[1],)
     assert damaged.put_key_values("model", [(1, b"x")]) in ([True], [False])
+
+
+def test_a_closed_collection_says_so(path: Path) -> None:
+    """Its threads were gone, and callers were told of those."""
+    directory = DataDirectory.open(path)
+    collection = directory.collection("default")
+    directory.close()
+    for call in (
+        lambda: collection.recall(vector_of("x")[None], 5),
+        lambda: collection.get(KEYS),
+        lambda: collection.upsert([embedded(key, "new") for key in KEYS]),
+        lambda: collection.count(),
+        lambda: collection.positions(),
+    ):
+        with pytest.raises(Unavailable, match="is closed"):
+            call()
 
 
 def test_an_upsert_over_all_shards_says_what_was_done(damaged: Collection) -> None:

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 from memory3.store import limits
-from memory3.store.errors import Aborted, InvalidArgument
+from memory3.store.errors import Aborted, Corrupted, InvalidArgument
 from memory3.store.filters.parser import parse_filter
 from memory3.store.requests import digest_of_filter
 from memory3.store.types import Count
 
-from .builders import collection_at, embedded
+from .builders import RECORDS, collection_at, damage_value, embedded
 
 
 def test_answers_are_kept_over_a_restart(tmp_path: Path) -> None:
@@ -61,6 +61,17 @@ def test_a_delete_by_filter_is_told_from_others(tmp_path: Path) -> None:
         with pytest.raises(InvalidArgument, match="another request"):
             collection.delete_matching(parse_filter(other), "drop")
         assert collection.count() == Count(3, 3)
+
+
+def test_a_damaged_answer_is_named_and_answers_nobody(tmp_path: Path) -> None:
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded("a", "1")], "first")
+    damage_value(tmp_path / RECORDS, "requests", b"first")
+    with collection_at(tmp_path) as collection:
+        assert any("'first' in requests is damaged" in problem for problem in collection.check(full=True).problems)
+        with pytest.raises(Corrupted, match="'first' in requests"):
+            collection.upsert([embedded("a", "1")], "first")
+        collection.upsert([embedded("a", "2")], "second")
 
 
 @pytest.mark.parametrize("request_id", ["", "x" * 321, 7])

@@ -4,7 +4,7 @@ from pathlib import Path
 import lmdb
 import pytest
 from memory3.store.backup.copying import frozen
-from memory3.store.backup.writing import write_pieces
+from memory3.store.backup.writing import write_copy
 from memory3.store.disk.environment import Environment
 from memory3.store.errors import Cancelled, Corrupted
 
@@ -61,7 +61,7 @@ def test_a_copy_that_cannot_be_written_has_ended_before_its_state_is_let_go(tmp_
 
     with frozen(environment) as state:
         with pytest.raises(Cancelled) as refused:
-            write_pieces(tmp_path / "copy", state.pieces(), refuse)
+            write_copy(tmp_path / "copy", state.pieces(), refuse)
         assert refused.traceback and "memory3-copy" not in {thread.name for thread in threading.enumerate()}
     environment.close()
 
