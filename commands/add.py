@@ -84,7 +84,7 @@ class _Adding:
         self._collection = collection
         self._progress = progress
         self._task = progress.add_task("adding", total=total, documents=0)
-        self._began_at = memory.stats(collection=collection).positions
+        self._began_at = {shard_of_seq(seq): seq for seq in memory.stats(collection=collection).positions}
         """The seqs of the last changes before ours, by shard."""
 
     def run(self, sources: Iterator[Source]) -> None:

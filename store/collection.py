@@ -51,6 +51,7 @@ from .validation import (
     check_key_values,
     check_keys,
     check_limit,
+    check_recalled_key_values,
     check_request_id,
     check_seq,
     check_seqs,
@@ -229,6 +230,8 @@ class Collection:
         quarantined, counted in `stats`, and left out; damaged key-values are removed, and the memory comes as cold.
         When shards are missing each list is a `Hits` that names them.
         """
+        if key_values:
+            check_recalled_key_values(len(vectors), k)
         if self.info.shards == 1:
             return self._shards[0].recall(vectors, k, fingerprint, filter, held if key_values else None)
         # Of several shards key-values are read for those only that are among the nearest of all.

@@ -37,6 +37,8 @@ SORTED_KEYS_MAX = 20_000
 """Memories that match a filter, up to which a page is made of their sorted keys; over it of all keys in order."""
 RECALL_QUERIES_MAX = 1_024
 RECALL_K_MAX = 1_000
+RECALL_KEY_VALUES_MAX = 1_024
+"""Queries times k of a recall that brings key-values: all of them are in memory at once."""
 SEQS_MAX = 10_000
 """Seqs in one look-up."""
 

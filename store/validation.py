@@ -174,6 +174,15 @@ def check_queries(vectors: npt.NDArray[np.float32], dimension: int, k: int) -> N
     _check_range(k, limits.RECALL_K_MAX, "k")
 
 
+def check_recalled_key_values(queries: int, k: int) -> None:
+    """Check that the key-values of so many hits may come in one answer."""
+    if queries * k > limits.RECALL_KEY_VALUES_MAX:
+        raise InvalidArgument(
+            f"{queries} queries of {k} memories each with their key-values, at most {limits.RECALL_KEY_VALUES_MAX} "
+            "in one call are allowed; ask in several calls, or fetch key-values by seq"
+        )
+
+
 def check_seqs(seqs: Sequence[int]) -> None:
     _check_count(len(seqs), limits.SEQS_MAX, "seqs in one call")
     for seq in seqs:

@@ -166,6 +166,8 @@ def test_a_recall_brings_key_values_that_are_not_held(store: Client | Embedded, 
     )
     with pytest.raises(InvalidArgument, match="seq"):
         store.recall("pond", key_values=fingerprint, held=[-1], collection=books)
+    with pytest.raises(InvalidArgument, match="5 queries of 300 memories each with their key-values, at most 1024"):
+        store.recall(["pond"] * 5, 300, key_values=fingerprint, collection=books)
 
 
 def collected(changes: ChangeStream, count: int) -> list[Change]:
