@@ -140,7 +140,7 @@ def _fill(collection: "Collection", rows: "Matrix") -> Line:
 def _alone(rows: "Matrix", asked: "Matrix", recalls: list[float]) -> str:
     from memory3.store.derived import at_once
     from memory3.store.index.clustering import clustered, plan
-    from memory3.store.index.vector_index import VectorIndex
+    from memory3.store.index.vector_index import VectorIndex, candidates_for
 
     start = time.perf_counter()
     chosen = plan(len(rows))
@@ -161,7 +161,8 @@ def _alone(rows: "Matrix", asked: "Matrix", recalls: list[float]) -> str:
 
     def search(batch: "Matrix", selection: "Allowed | None" = None) -> "np.ndarray":
         with index.reading():
-            return index.search(batch, K, lambda seqs: (seqs, rows[np.array(seqs) - 1]), selection)[1]
+            found = index.search(batch, candidates_for(K), lambda seqs: (seqs, rows[np.array(seqs) - 1]), selection)
+            return found[1][:, :K]
 
     lines += _found(search, rows, asked, recalls)
     return _table(f"{len(rows):,} vectors, our index alone:", lines)
@@ -169,13 +170,15 @@ def _alone(rows: "Matrix", asked: "Matrix", recalls: list[float]) -> str:
 
 def _searched(collection: "Collection", rows: "Matrix", asked: "Matrix", recalls: list[float]) -> list[Line]:
     from memory3.bench.index_kinds import timed
+    from memory3.store.index.vector_index import candidates_for
 
     shard = collection._shards[0]
     index, records = shard._derived.index, shard._records
 
     def search(batch: "Matrix", selection: "Allowed | None" = None) -> "np.ndarray":
         with index.reading(), records.environment.reading() as txn:
-            return index.search(batch, K, lambda seqs: records.matrix(txn, seqs)[:2], selection)[1]
+            found = index.search(batch, candidates_for(K), lambda seqs: records.matrix(txn, seqs)[:2], selection)
+            return found[1][:, :K]
 
     lines = _found(search, rows, asked, recalls)
     p50, p99 = timed(lambda batch: collection.recall(batch, K), asked)

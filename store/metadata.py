@@ -73,9 +73,11 @@ def _decode(encoded: bytes) -> dict[str, MetadataValue]:
     metadata: dict[str, MetadataValue] = {}
     for _ in range(count):
         kind, key_bytes = _ENTRY.unpack_from(encoded, offset)
-        offset += _ENTRY.size
-        key = _piece(encoded, offset, key_bytes).decode()
-        metadata[key], offset = _decode_value(kind, encoded, offset + key_bytes)
+        start = offset + _ENTRY.size
+        offset = start + key_bytes
+        # Cut short, it would leave too few bytes for the value.
+        key = encoded[start:offset].decode()
+        metadata[key], offset = _decode_value(kind, encoded, offset)
     if offset != len(encoded) or len(metadata) != count:
         raise Corrupted(f"metadata ends at byte {offset} of {len(encoded)} with {len(metadata)} of {count} entries")
     return metadata

@@ -12,14 +12,12 @@ from .disk.environment import Transaction
 from .disk.seal import Damaged
 from .filters.choosing import Chosen
 from .format import DocumentRecord, encode_seq
-from .index.vector_index import NOTHING, VectorIndex
+from .index.vector_index import NOTHING, VectorIndex, candidates_for
 from .key_values import KeyValuesView
 from .records import Records
 from .seqs import shard_of_seq
 from .types import Hit
 
-_SPARE = 8
-"""Candidates beyond k, so that a few dead ones do not cost a second search."""
 _WIDEN = 4
 
 
@@ -96,7 +94,7 @@ def recall(
     Only within `index.reading`, and for `index.queries_at_once(k)` queries at most, because writes wait.
     """
     fresh = _fresh(records, txn, index, reader, chosen)
-    width = k + _SPARE
+    width = candidates_for(k)
     available = index.count if chosen is None else min(index.count, chosen.allowed.count)
     while True:
         found = [_live(reader, proposal, k) for proposal in _proposals(index, reader, fresh, queries, width, chosen)]
@@ -131,12 +129,13 @@ def _proposals(
     scores, seqs = index.search(queries, width, reader.vectors, None if chosen is None else chosen.allowed)
     fresh_seqs, fresh_vectors = fresh
     fresh_scores = queries @ fresh_vectors.T
-    for row in range(len(queries)):
-        there = seqs[row] != NOTHING
-        proposal = list(zip(scores[row][there].tolist(), seqs[row][there].tolist(), strict=True))
-        proposal += zip(fresh_scores[row].tolist(), fresh_seqs, strict=True)
-        # Equal scores by seq: the same question has the same answer, whatever order the index keeps.
-        yield sorted(proposal, key=lambda pair: (-pair[0], pair[1]))
+    for row, pairs in enumerate(map(zip, scores.tolist(), seqs.tolist())):
+        proposal = [(score, seq) for score, seq in pairs if seq != NOTHING]
+        if fresh_seqs:
+            proposal += zip(fresh_scores[row].tolist(), fresh_seqs, strict=True)
+            # As the index does: the same question has the same answer, whatever is in the index by now.
+            proposal.sort(key=lambda pair: (-pair[0], pair[1]))
+        yield proposal
 
 
 def _live(reader: MemoryReader, proposal: list[tuple[float, int]], k: int) -> list[Hit]:

@@ -226,8 +226,8 @@ class Records:
             if vector is not None:
                 found.append(seq)
                 rows.append(vector)
-        matrix = np.array(rows, dtype=np.float32).reshape(len(rows), self.identity.dimension)
-        return found, matrix, damages
+        matrix = np.concatenate(rows, dtype=np.float32) if rows else np.empty(0, np.float32)
+        return found, matrix.reshape(len(rows), self.identity.dimension), damages
 
     def seqs(self, txn: Transaction, after: int = 0) -> Iterator[int]:
         """Yield the seqs of the live memories greater than `after`, in order."""

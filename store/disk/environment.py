@@ -176,8 +176,10 @@ class Environment:
         """
         self._in_use.enter()
         try:
-            with self.errors(), self.lmdb.begin(buffers=True) as txn:
+            with self.lmdb.begin(buffers=True) as txn:
                 yield txn
+        except lmdb.Error as error:
+            raise _translated(error, self.path) from error
         finally:
             self._in_use.leave()
 

@@ -48,7 +48,7 @@ def unseal(table: str, key: bytes, sealed: Bytes) -> memoryview:
     if len(sealed) < _CHECKSUM.size:
         raise Damaged(table, key, f"{len(sealed)} bytes are too short for a checksum")
     payload = memoryview(sealed)[_CHECKSUM.size :]
-    expected = _CHECKSUM.unpack_from(sealed)[0]
+    (expected,) = _CHECKSUM.unpack_from(sealed)
     found = _checksum(table, key, payload)
     if found != expected:
         raise Damaged(table, key, f"its checksum is {found:016x}, stored is {expected:016x}")
@@ -57,4 +57,5 @@ def unseal(table: str, key: bytes, sealed: Bytes) -> memoryview:
 
 def _checksum(table: str, key: bytes, payload: Bytes) -> int:
     # The seed ties the payload to its place without copying the two together.
-    return xxhash.xxh3_64_intdigest(payload, seed=xxhash.xxh3_64_intdigest(table.encode() + b"\0" + key))
+    # By position: named, the seed would take xxhash longer to find than a small value to hash.
+    return xxhash.xxh3_64_intdigest(payload, xxhash.xxh3_64_intdigest(table.encode() + b"\0" + key))

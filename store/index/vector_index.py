@@ -30,8 +30,9 @@ NOTHING = -1
 _PROBES = 32
 """Lists that a search goes through. With 2 * sqrt(N) lists, recall@5 of text vectors is 0.98 at 100,000 and at
 1,000,000 (bench/index.py)."""
-_SPARE = 8
-"""Candidates beyond K that are ranked by their exact vectors."""
+_SPARE = 3
+_SPARE_SHARE = 4
+"""Candidates beyond k, and one more for so many of k."""
 _FOUND_SHARE = 4
 """A search goes through lists that hold at least so many times K."""
 _SLICE_COMPONENTS = 1 << 22
@@ -140,7 +141,7 @@ class VectorIndex:
 
         K is at most k, and less when fewer are held or allowed; `NOTHING` stands where there are no more. Scores are
         exact: those of a quantized index are computed from the vectors that `fetch` returns, and what it does not
-        return is left out.
+        return is left out. Its K candidates were found by their codes: to find the k nearest, ask for `candidates_for`.
         """
         lists = self._lists
         available = lists.count if allowed is None else min(lists.count, allowed.count)
@@ -151,10 +152,9 @@ class VectorIndex:
         if lists.kind is IndexKind.EXACT:
             scores, ids = _sorted(*lists.search(queries, k, lists.lists, bits))
         else:
-            width = min(k + _SPARE, available)
-            candidates = self._candidates(lists, queries, width, available / lists.count, bits)
+            candidates = self._candidates(lists, queries, k, available / lists.count, bits)
             scores, ids = self._ranked(queries, candidates, fetch)
-        return scores[:, :k], np.where(ids < 0, NOTHING, ids + self.base)[:, :k]
+        return scores, np.where(ids < 0, NOTHING, ids + self.base)
 
     def apply(self, position: int, forgotten: Sequence[range], seqs: Sequence[int], vectors: Matrix) -> None:
         """Bring the index to `position`: without the forgotten seqs, with these seqs and vectors (N, D).
@@ -196,25 +196,26 @@ class VectorIndex:
             return code is not None and np.array_equal(code, self._lists.encode(vector))
 
     def _candidates(
-        self, lists: InvertedLists, queries: Matrix, width: int, share: float, bits: npt.NDArray[np.uint8] | None
+        self, lists: InvertedLists, queries: Matrix, k: int, share: float, bits: npt.NDArray[np.uint8] | None
     ) -> Seqs:
-        probes = self._probes(lists, width, share)
-        _, ids = lists.search(queries, width, probes, bits)
+        probes = self._probes(lists, k, share)
+        _, ids = lists.search(queries, k, probes, bits)
         short = ids[:, -1] < 0
         if probes < lists.lists and short.any():
-            _, ids[short] = lists.search(queries[short], width, lists.lists, bits)
+            _, ids[short] = lists.search(queries[short], k, lists.lists, bits)
         return ids
 
     def _ranked(self, queries: Matrix, ids: Seqs, fetch: Fetch) -> tuple[Scores, Seqs]:
-        wanted = np.unique(ids[ids >= 0])
-        found, vectors = fetch((wanted + self.base).tolist())
-        if not len(found):
+        wanted = sorted(set((ids[ids >= 0] + self.base).tolist()))
+        found, vectors = fetch(wanted)
+        if not found:
             return np.full(ids.shape, -np.inf, np.float32), np.full(ids.shape, NOTHING)
         known = np.array(found, np.int64) - self.base
-        rows = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+        rows = np.minimum(known.searchsorted(ids), len(known) - 1)
         scores = np.einsum("nkd,nd->nk", vectors[rows], queries)
         missing = known[rows] != ids
-        return _sorted(np.where(missing, -np.inf, scores).astype(np.float32), np.where(missing, NOTHING, ids))
+        scores[missing], ids[missing] = -np.inf, NOTHING
+        return _sorted(scores, ids)
 
     def _probes(self, lists: InvertedLists, k: int, share: float) -> int:
         if lists.kind is IndexKind.EXACT:
@@ -240,10 +241,19 @@ class VectorIndex:
                     yield number, ids, codes
 
 
+def candidates_for(k: int) -> int:
+    """Return how many candidates to ask an index for, so that neither codes nor a few dead ones hide the k nearest.
+
+    For k = 5, two more find what 16 more find (docs/performance.md), and each of them costs reading its vector.
+    """
+    return k + k // _SPARE_SHARE + _SPARE
+
+
 def _sorted(scores: Scores, ids: Seqs) -> tuple[Scores, Seqs]:
     """Best first, equal scores by id: the same question has the same answer, whatever order the index keeps."""
-    order = np.lexsort((ids, -scores), axis=-1)
-    return np.take_along_axis(scores, order, axis=-1), np.take_along_axis(ids, order, axis=-1)
+    order = np.lexsort((ids, -scores))
+    rows = np.arange(len(ids))[:, None]
+    return scores[rows, order], ids[rows, order]
 
 
 def _distinct(slices: Iterable[Slice]) -> Iterator[Slice]:

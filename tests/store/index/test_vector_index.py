@@ -11,7 +11,7 @@ from memory3.store.errors import Corrupted
 from memory3.store.index.clustering import clustered, plan
 from memory3.store.index.inverted import InvertedLists
 from memory3.store.index.snapshot import Slice
-from memory3.store.index.vector_index import NOTHING, Allowed, VectorIndex
+from memory3.store.index.vector_index import NOTHING, Allowed, VectorIndex, candidates_for
 from memory3.store.types import IndexKind
 
 from ..builders import DIMENSION, vector_of
@@ -135,7 +135,7 @@ def test_only_what_is_allowed_is_found(filled: Filled) -> None:
     index = filled(seqs)
     query = vector_of("query")
     for chosen in (seqs[::2], seqs[:7], seqs[390:], [seqs[200]]):
-        found = index.search(query[None], 5, fetch, allowed(index, chosen))[1][0].tolist()
+        found = index.search(query[None], candidates_for(5), fetch, allowed(index, chosen))[1][0, :5].tolist()
         assert found == brute(chosen, query, 5)
     scores, _ = index.search(query[None], 5, fetch, allowed(index, []))
     assert scores.shape == (1, 0)
@@ -168,7 +168,7 @@ def test_what_the_records_do_not_have_is_left_out() -> None:
     def fetched(wanted: Sequence[int]) -> tuple[Sequence[int], Matrix]:
         return fetch([seq for seq in wanted if seq != best[0]])
 
-    assert index.search(vector_of("query")[None], 5, fetched)[1][0].tolist() == best[1:6]
+    assert index.search(vector_of("query")[None], candidates_for(5), fetched)[1][0, :5].tolist() == best[1:6]
     nothing = index.search(vector_of("query")[None], 5, lambda _: ([], vectors_of([])))
     assert (nothing[1] == NOTHING).all()
 
@@ -177,7 +177,8 @@ def test_a_quantized_index_finds_what_an_exact_one_finds() -> None:
     seqs = seqs_from(1, 2_000)
     index, truth = quantized(seqs), exact(seqs)
     queries = vectors_of(range(10_000, 10_100))
-    found, expected = index.search(queries, 5, fetch)[1], truth.search(queries, 5, fetch)[1]
+    found = index.search(queries, candidates_for(5), fetch)[1][:, :5]
+    expected = truth.search(queries, 5, fetch)[1]
     shared = [len(set(one) & set(other)) for one, other in zip(found.tolist(), expected.tolist(), strict=True)]
     # Vectors in all directions are the hardest there are: real ones lie in heaps.
     assert np.mean(shared) / 5 >= 0.95
