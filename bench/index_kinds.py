@@ -18,6 +18,8 @@ PROBES = 32
 CHANGED = 100
 """Vectors added and removed one by one to see how long it takes."""
 HNSW_EF = 64
+RANKED = 7, 9, 13
+"""How many candidates are ranked by their exact vectors, to see how many it takes."""
 Found = npt.NDArray[np.int64]
 Search = Callable[[Matrix], Found]
 
@@ -102,9 +104,10 @@ class Candidates:
         yield "IVF, vectors", index, self._probing(index), seconds
         index, seconds = self._clustered(quantized, lists)
         yield "IVF, SQ8", index, self._probing(index), seconds
-        yield "IVF, SQ8, 13 ranked by vectors", index, self._ranked(index, 13), seconds
+        for width in RANKED:
+            yield f"IVF, SQ8, {width} ranked by vectors", index, self._ranked(index, width), seconds
         index, seconds = self._clustered(quantized, 2 * lists)
-        yield "the same, twice the lists", index, self._ranked(index, 13), seconds
+        yield f"the same, twice the lists, {RANKED[-1]} ranked", index, self._ranked(index, RANKED[-1]), seconds
         index, seconds = self._clustered(rabitq, lists)
         yield "IVF, RaBitQ, 13 ranked by vectors", index, self._ranked(index, 13), seconds
         yield "IVF, RaBitQ, 50 ranked by vectors", index, self._ranked(index, 50), seconds

@@ -98,7 +98,7 @@ PEER = Peer(
     "Memory3",
     ("faiss-cpu", "lmdb"),
     Memory3Store,
-    "exact up to 20,000, then IVF, SQ8 with 2 sqrt(N) lists, ranked by the exact vectors",
+    "exact up to 5,000, then IVF, SQ8 with 2 sqrt(N) lists, ranked by the exact vectors",
     "synced LMDB commit of document and vector; key-values may lose their last commits to a power failure (not to a "
     "kill) and are written again from text",
     transport="its own gRPC server",
