@@ -93,6 +93,11 @@ class Hits(list[Hit]):
         super().__init__(hits)
         self.missing_shards = missing_shards
 
+    @staticmethod
+    def missing_of(hits: Sequence[Hit]) -> tuple[int, ...]:
+        """Return the shards that could not be asked for these hits; a plain list has none."""
+        return hits.missing_shards if isinstance(hits, Hits) else ()
+
 
 @dataclass(frozen=True, slots=True)
 class UpsertResult:

@@ -18,6 +18,7 @@ from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
 from memory3.model.loading import TINY
 from memory3.store.disk.lock_file import server_address
+from memory3.store.placement import shard_of_key
 from memory3.store.types import Document
 
 COMMAND = [sys.executable, "-m", "memory3.cli"]
@@ -182,6 +183,15 @@ def test_without_a_server_the_directory_is_opened(tmp_path: Path, random_model: 
     run("add", "-", "--key", "note", stdin=BEES.encode(), env=env)
     assert run_json("search", "Who keeps bees?", env=env)[0]["key"] == "note"
     assert run_json("ask", "Who keeps bees?", "--max-tokens", 3, env=env)["memories"][0]["key"] == "note"
+
+
+def test_shards_that_were_not_asked_are_named(tmp_path: Path, random_model: str) -> None:
+    env = {"MEMORY3_DATA": str(tmp_path), "MEMORY3_MODEL": random_model, "MEMORY3_SHARDS": "2"}
+    run("add", "-", "--key", "note", stdin=BEES.encode(), env=env)
+    (tmp_path / f"collections/00000001/shard-{1 - shard_of_key('note', 2):04}/records/data.mdb").unlink()
+    for command in (("search", "bees"), ("ask", "Who keeps bees?", "--max-tokens", 3)):
+        ran = run(*command, "--json", env=env)
+        assert "note" in ran.stdout and "not asked: memory3 check" in ran.stderr
 
 
 def test_commands_find_the_server_on_their_directory(tmp_path: Path, random_model: str) -> None:

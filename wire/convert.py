@@ -323,7 +323,8 @@ def event_to_wire(event: GenerationEvent) -> generation_pb.GenerateResponse:
         return generation_pb.GenerateResponse(text=event.text)
     if isinstance(event, Recalled):
         memories = [hit_to_wire(hit) for hit in event.memories]
-        return generation_pb.GenerateResponse(recalled=generation_pb.Recalled(chunk=event.chunk, memories=memories))
+        recalled = generation_pb.Recalled(chunk=event.chunk, memories=memories, missing_shards=event.missing_shards)
+        return generation_pb.GenerateResponse(recalled=recalled)
     reason = generation_pb.FINISH_REASON_STOP if event.reason == "stop" else generation_pb.FINISH_REASON_LENGTH
     finished = generation_pb.Finished(reason=reason, tokens=event.tokens, seconds=dict(event.seconds))
     return generation_pb.GenerateResponse(finished=finished)
@@ -336,7 +337,8 @@ def event_from_wire(response: generation_pb.GenerateResponse) -> GenerationEvent
         return Text(response.text)
     if kind == "recalled":
         recalled = response.recalled
-        return Recalled(recalled.chunk, tuple(hit_from_wire(hit) for hit in recalled.memories))
+        memories = tuple(hit_from_wire(hit) for hit in recalled.memories)
+        return Recalled(recalled.chunk, memories, tuple(recalled.missing_shards))
     if kind == "finished":
         finished = response.finished
         reason = finished.reason == generation_pb.FINISH_REASON_LENGTH

@@ -75,6 +75,7 @@ def test_what_is_told_of_the_disk() -> None:
 
 def test_events() -> None:
     hit = Hit("k", "t", 0.5, 3, {"a": True}, 4, 1, True)
-    for event in (Text("x"), Recalled(2, (hit,)), Finished("length", 3, {"total": 0.5}), Finished("stop", 0, {})):
+    recalled = Recalled(2, (hit,), (3,))
+    for event in (Text("x"), recalled, Finished("length", 3, {"total": 0.5}), Finished("stop", 0, {})):
         assert convert.event_from_wire(convert.event_to_wire(event)) == event
     assert convert.event_from_wire(GenerateResponse()) is None
