@@ -292,9 +292,14 @@ class Embedded:
         """The state of the collection: sizes, counts, which models' key-values it holds."""
         return self.opened(collection).stats()
 
-    def check(self, *, full: bool = False, collection: str = DEFAULT_COLLECTION) -> CheckReport:
-        """Verify the collection's invariants; `full` also reads every stored value."""
-        return self.opened(collection).check(full)
+    def check(
+        self, *, full: bool = False, collection: str = DEFAULT_COLLECTION, progress: Progress | None = None
+    ) -> CheckReport:
+        """Verify the collection's invariants; `full` also reads every stored value.
+
+        Reads and writes go on. `progress` is told of steps; what it raises ends the check.
+        """
+        return self.opened(collection).check(full, progress)
 
     def backup(self, path: str | Path, *, progress: Progress | None = None) -> BackupReport:
         """Copy the whole data directory to the new directory `path`, while it is read and written.

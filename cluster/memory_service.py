@@ -142,9 +142,14 @@ class MemoryServicer:
         stats = self._memory.stats(collection=_collection(request.collection))
         return pb.StatsResponse(stats=convert.stats_to_wire(stats))
 
-    def Check(self, request: pb.CheckRequest, context: grpc.ServicerContext) -> pb.CheckResponse:
-        report = self._memory.check(full=request.full, collection=_collection(request.collection))
-        return pb.CheckResponse(report=convert.report_to_wire(report))
+    def Check(self, request: pb.CheckRequest, context: grpc.ServicerContext) -> Iterator[pb.CheckResponse]:
+        collection = _collection(request.collection)
+        call = LongCall(
+            lambda progress: self._memory.check(full=request.full, collection=collection, progress=progress), context
+        )
+        for done, total in call:
+            yield pb.CheckResponse(progress=convert.progress_to_wire(done, total))
+        yield pb.CheckResponse(report=convert.report_to_wire(call.result))
 
     def Backup(self, request: pb.BackupRequest, context: grpc.ServicerContext) -> Iterator[pb.BackupResponse]:
         if not request.path.startswith("/"):

@@ -8,7 +8,7 @@ import typer
 from ..store.types import CollectionStats, IndexKind, IndexState
 from .connection import connected
 from .options import CollectionName, Data, Json, ServerAddress, Target
-from .output import bytes_of, plain, print_json, results, table_of_fields, working
+from .output import bytes_of, counted, plain, print_json, results, table_of_fields
 
 
 def stats(
@@ -52,8 +52,8 @@ def check(
     """Verify that records, keys, vectors, index and key-values agree. The exit code is 1 when they do not."""
     target = Target.of(data, server, collection)
     what = "reading every stored value" if full else "comparing records, vectors, index and key-values"
-    with connected(target) as memory, working(what):
-        report = memory.check(full=full, collection=target.collection)
+    with connected(target) as memory, counted(what) as progress:
+        report = memory.check(full=full, collection=target.collection, progress=progress)
     if json:
         print_json({"ok": report.ok} | asdict(report))
     else:

@@ -13,9 +13,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
-    SpinnerColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -51,15 +49,6 @@ def counted_bytes(description: str) -> Iterator[ProgressCall]:
         task = bar.add_task(description, total=None)
         # A total of 0: it waits for other work, and does not know yet.
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
-
-
-@contextmanager
-def working(description: str) -> Iterator[None]:
-    """A sign of life and the time spent, for work that cannot tell how far it is; shown on a terminal only."""
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
-        bar.add_task(description, total=None)
-        yield
 
 
 def hit_fields(hit: Hit) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from . import limits
 from .backup.copying import FrozenShard
 from .backup.progress import Progress, Tally
+from .checks.steps import steps
 from .errors import Corrupted, InvalidArgument, Memory3Error, Unavailable
 from .filters.language import Filter
 from .merging import merged_counts, merged_receipts, merged_reports, merged_stats
@@ -324,9 +325,16 @@ class Collection:
     def stats(self) -> CollectionStats:
         return merged_stats(self.info, [shard.stats() for shard in self._shards.values()], tuple(self._missing))
 
-    def check(self, full: bool) -> CheckReport:
-        """Verify that records, log, index and key-values agree; `full` also reads every value."""
-        reports = {number: shard.check(full) for number, shard in self._shards.items()}
+    def check(self, full: bool, progress: Progress | None = None) -> CheckReport:
+        """Verify that records, log, index and key-values agree; `full` also reads every value.
+
+        Reads and writes go on. `progress` is told of steps; what it raises ends the check.
+
+        Raises:
+            Unavailable: the collection was closed or dropped meanwhile.
+        """
+        tally = Tally(progress, len(steps(full)) * len(self._shards))
+        reports = {number: shard.check(full, tally) for number, shard in self._shards.items()}
         return merged_reports(reports, [str(error) for error in self._missing.values()], self.info.shards > 1)
 
     @contextmanager

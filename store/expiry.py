@@ -42,6 +42,13 @@ class Expiry:
         for place in places:
             self._delete(txn, place)
 
+    def holds(self, txn: Transaction, at: float, key: str, seqs: range) -> bool:
+        """Say whether exactly this entry is there, and whole."""
+        try:
+            return self.table.get(txn, _KEY.pack(at, seqs.start)) == (key, len(seqs))
+        except Damaged:
+            return False
+
     def has_ended(self, txn: Transaction, now: float) -> bool:
         """Say whether any document has ended that is not deleted yet."""
         return bool(self.ended(txn, now, 1).documents)

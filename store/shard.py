@@ -20,8 +20,10 @@ import numpy.typing as npt
 from . import limits
 from .backup.compact import bytes_to_compact, compact
 from .backup.copying import FrozenShard, frozen
-from .backup.progress import Tally
-from .checks import Findings, check_derived, check_records, check_values
+from .backup.progress import Tally, one_at_a_time
+from .checks.findings import Findings
+from .checks.parts import Parts
+from .checks.steps import steps
 from .derived import Derived
 from .disk.durable import make_directory
 from .disk.environment import Environment, Transaction, WriteTransaction
@@ -99,6 +101,8 @@ class Shard:
         self._maintenance = Maintenance(self._derived, self._writer, self._sweep, self._sweep_is_due)
         self._notify: Callable[[], None] = lambda: None
         self._leaving = threading.Event()
+        self._lasting = threading.Lock()
+        """Held by a check, whose long reads a compaction would wait for while everybody waits for it; and by that."""
         self._closed = False
 
     @classmethod
@@ -358,22 +362,29 @@ class Shard:
                 indices=(self._derived.state(),),
             )
 
-    def check(self, full: bool) -> CheckReport:
+    def check(self, full: bool, tally: Tally) -> CheckReport:
         """Verify that records, log, index and key-values agree; `full` also reads every value.
 
-        Changes wait while the agreement is checked, so that all is seen at the same seq; reads go on.
+        Reads and changes go on. `tally` counts steps, and ends the check by raising.
+
+        Raises:
+            Unavailable: the shard was closed meanwhile.
         """
-        findings = Findings()
-        with self._using():
-            with self._writer:
-                check_records(self._records, full, findings)
-                check_derived(self._records, self._key_values, self._derived.index, full, findings)
-            if full:
-                check_values(self._key_values, findings)
+
+        def look() -> None:
+            if self._leaving.is_set():
+                raise Unavailable(f"collection {self.info.name!r} is being closed; its check was given up")
+            tally.add(0)
+
+        findings = Findings(look)
+        parts = Parts(self._records, self._key_values, self._derived.index, self._writer)
+        with self._using(), one_at_a_time(self._lasting, lambda *_: look()):
+            for step in steps(full):
+                step(parts, findings)
+                tally.add(1)
             values = self._key_values.values.name
-            with self._writer:
-                self._derived.quarantine([damage for damage in findings.damages if damage.table != values])
-                self._key_values.expel([damage for damage in findings.damages if damage.table == values])
+            self._quarantine([damage for damage in findings.damages if damage.table != values])
+            self._expel([damage for damage in findings.damages if damage.table == values])
         return findings.report()
 
     @contextmanager
@@ -407,7 +418,7 @@ class Shard:
             ResourceExhausted: there is no space for a copy beside the file; nothing was changed.
             Unavailable: the shard was closed meanwhile; nothing was changed.
         """
-        with self._using():
+        with self._using(), one_at_a_time(self._lasting, lambda *_: tally.add(0)):
             for environment in self._environments():
                 compact(environment, self._writer, self._leaving.is_set, tally)
 

@@ -283,7 +283,7 @@ def report_from_wire(report: pb.CheckReport) -> CheckReport:
 
 
 def progress_to_wire(done: int, total: int) -> pb.Progress:
-    return pb.Progress(done_bytes=done, total_bytes=total)
+    return pb.Progress(done=done, total=total)
 
 
 def backup_to_wire(report: BackupReport) -> pb.BackupReport:

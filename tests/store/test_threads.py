@@ -15,7 +15,7 @@ from memory3.store.directory import DataDirectory
 from memory3.store.errors import Unavailable
 from memory3.store.types import Document, EmbeddedDocument, IndexKind, Reference
 
-from .builders import DIMENSION, EMBEDDER, collection_at, embedded, vector_of
+from .builders import DIMENSION, EMBEDDER, collection_at, embedded, seq_key, vector_of
 
 SECONDS = 2.0
 
@@ -179,6 +179,81 @@ def test_recall_bridges_a_commit_that_the_index_has_not_seen(tmp_path: Path, mon
         collection.upsert([embedded("more", "more")])
         assert {hit.text for hit in collection.recall(vector_of("old")[None], 5)[0]} == {"new", "more"}
         assert collection.check(full=True).problems == ()
+
+
+def churn(collection: Collection, keys: list[str]) -> Callable[[], None]:
+    """A writer of these keys: documents of several memories, some with a time to end, and their key-values."""
+    numbers = iter(range(1 << 30))
+
+    def write() -> None:
+        key, number = random.choice(keys), next(numbers)
+        if random.random() < 0.25:
+            collection.delete([key])
+            return
+        ends = time.time() + 0.1 if random.random() < 0.2 else None
+        texts = [f"{key} {number} {part}" for part in range(random.randint(1, 4))]
+        collection.upsert([embedded(key, *texts, metadata={"part": number % 3, "key": key}, expires_at=ends)])
+        (stored,) = collection.get([key])
+        if stored is not None:
+            collection.put_key_values("model", [(seq, b"%20d" % seq) for seq in stored.memories])
+
+    return write
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_a_check_beside_writers_tells_nothing_false(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clustered: bool
+) -> None:
+    if clustered:
+        always_due(monkeypatch)
+    checks: list[int] = []
+
+    def check() -> None:
+        assert collection.check(full=True).problems == ()
+        checks.append(1)
+
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded(f"other {i}", f"other {i}") for i in range(200)])
+        index = collection._shards[0]._derived.index
+        write = churn(collection, [f"key {i}" for i in range(40)])
+        storm = Storm()
+        for work in (write, write, write, check):
+            storm.add(work)
+        storm.run(enough=lambda: len(checks) >= 10 and storm.turns > 300 and index.generation >= 3 * clustered)
+
+
+def test_a_check_beside_writers_finds_what_is_broken(tmp_path: Path) -> None:
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded(key, key) for key in "abcd"])
+        shard, (a, b, c, d) = collection._shards[0], range(1, 5)
+        collection.delete(["d"])
+        with shard._records.environment.writing() as txn:
+            shard._records.vectors.delete(txn, seq_key(a))
+            shard._records.vectors.put(txn, seq_key(b), vector_of("x"))
+            shard._records.memories.delete(txn, seq_key(c))
+        shard._key_values.put(b"model", [(d, b"%20d" % d)])
+        lists, orphan, vectors = shard._derived.index._lists, np.array([1 << 30]), vector_of("x")[None]
+        lists.add(orphan, vectors, lists.assign(orphan, vectors))
+        broken = {
+            f"seq {a} has a memory and no vector",
+            f"the index holds another vector for memory {b} than the records",
+            f"document 'c' names memory {c}, which is missing",
+            f"seq {c} has a vector and no memory",
+            f"the index holds {c}, which is no live memory",
+            f"key-values of seq {d} stand for no live memory",
+            f"the index holds {1 << 30}, which is no live memory",
+        }
+        checks: list[int] = []
+
+        def check() -> None:
+            assert set(collection.check(full=True).problems) == broken
+            checks.append(1)
+
+        write = churn(collection, [f"key {i}" for i in range(40)])
+        storm = Storm()
+        for work in (write, write, check):
+            storm.add(work)
+        storm.run(enough=lambda: len(checks) >= 5 and storm.turns > 100)
 
 
 def test_no_write_waits_long_for_searches_saving_or_clustering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

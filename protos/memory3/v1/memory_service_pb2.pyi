@@ -210,10 +210,12 @@ class CheckRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., full: _Optional[bool] = ...) -> None: ...
 
 class CheckResponse(_message.Message):
-    __slots__ = ("report",)
+    __slots__ = ("report", "progress")
     REPORT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     report: _types_pb2.CheckReport
-    def __init__(self, report: _Optional[_Union[_types_pb2.CheckReport, _Mapping[str, object]]] = ...) -> None: ...
+    progress: _types_pb2.Progress
+    def __init__(self, report: _Optional[_Union[_types_pb2.CheckReport, _Mapping[str, object]]] = ..., progress: _Optional[_Union[_types_pb2.Progress, _Mapping[str, object]]] = ...) -> None: ...
 
 class BackupRequest(_message.Message):
     __slots__ = ("path",)

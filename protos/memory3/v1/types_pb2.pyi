@@ -224,12 +224,12 @@ class IndexState(_message.Message):
     def __init__(self, kind: _Optional[_Union[IndexKind, str]] = ..., count: _Optional[int] = ..., lists: _Optional[int] = ..., clustering: _Optional[bool] = ..., saved_at: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("done_bytes", "total_bytes")
-    DONE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
-    done_bytes: int
-    total_bytes: int
-    def __init__(self, done_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ...) -> None: ...
+    __slots__ = ("done", "total")
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    done: int
+    total: int
+    def __init__(self, done: _Optional[int] = ..., total: _Optional[int] = ...) -> None: ...
 
 class BackupReport(_message.Message):
     __slots__ = ("path", "started_at", "collections", "files", "bytes")
