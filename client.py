@@ -339,9 +339,12 @@ class Client:
         request = _message(pb.WatchRequest, collection=collection, after=() if after is None else list(after))
         return ChangeStream(_Batches(self._transport.stream("Watch", request, math.inf)))
 
-    def stats(self, *, collection: str = DEFAULT_COLLECTION) -> CollectionStats:
-        """The state of the collection: sizes, counts, which models' key-values it holds."""
-        request = _message(pb.StatsRequest, collection=collection)
+    def stats(self, *, most_read: int = 0, collection: str = DEFAULT_COLLECTION) -> CollectionStats:
+        """The state of the collection: sizes, counts, which models' key-values it holds.
+
+        With `most_read` it names so many of the memories that are read most, at most 1,000.
+        """
+        request = _message(pb.StatsRequest, collection=collection, most_read=most_read)
         return convert.stats_from_wire(self._transport.call("Stats", request).stats)
 
     def check(

@@ -288,9 +288,12 @@ class Embedded:
         """
         return ChangeStream(watch(self.opened(collection), None if after is None else list(after), lambda: None))
 
-    def stats(self, *, collection: str = DEFAULT_COLLECTION) -> CollectionStats:
-        """The state of the collection: sizes, counts, which models' key-values it holds."""
-        return self.opened(collection).stats()
+    def stats(self, *, most_read: int = 0, collection: str = DEFAULT_COLLECTION) -> CollectionStats:
+        """The state of the collection: sizes, counts, which models' key-values it holds.
+
+        With `most_read` it names so many of the memories that are read most, at most 1,000.
+        """
+        return self.opened(collection).stats(most_read)
 
     def check(
         self, *, full: bool = False, collection: str = DEFAULT_COLLECTION, progress: Progress | None = None

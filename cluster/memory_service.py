@@ -139,7 +139,7 @@ class MemoryServicer:
                 yield pb.WatchResponse(changes=map(convert.change_to_wire, changes), positions=positions)
 
     def Stats(self, request: pb.StatsRequest, context: grpc.ServicerContext) -> pb.StatsResponse:
-        stats = self._memory.stats(collection=_collection(request.collection))
+        stats = self._memory.stats(most_read=request.most_read, collection=_collection(request.collection))
         return pb.StatsResponse(stats=convert.stats_to_wire(stats))
 
     def Check(self, request: pb.CheckRequest, context: grpc.ServicerContext) -> Iterator[pb.CheckResponse]:

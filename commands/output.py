@@ -67,6 +67,7 @@ def document_fields(document: StoredDocument) -> dict[str, Any]:
         "text": document.text,
         "version": document.version,
         "memories": len(document.memories),
+        "reads": list(document.reads),
         "updated_at": document.updated_at,
         "metadata": dict(document.metadata),
     }

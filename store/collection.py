@@ -52,6 +52,7 @@ from .validation import (
     check_key_values,
     check_keys,
     check_limit,
+    check_most_read,
     check_recalled_key_values,
     check_request_id,
     check_seq,
@@ -322,8 +323,11 @@ class Collection:
         """Say whether key-values can be added everywhere without others making room for them."""
         return all(shard.has_room_for_key_values() for shard in self._shards.values())
 
-    def stats(self) -> CollectionStats:
-        return merged_stats(self.info, [shard.stats() for shard in self._shards.values()], tuple(self._missing))
+    def stats(self, most_read: int = 0) -> CollectionStats:
+        """Return the state of the collection, with up to `most_read` of the memories that are read most."""
+        check_most_read(most_read)
+        stats = [shard.stats(most_read) for shard in self._shards.values()]
+        return merged_stats(self.info, stats, tuple(self._missing), most_read)
 
     def check(self, full: bool, progress: Progress | None = None) -> CheckReport:
         """Verify that records, log, index and key-values agree; `full` also reads every value.

@@ -18,15 +18,27 @@ from .filters.term_changes import TermChanges
 from .format import NEVER, WRITTEN, DocumentRecord, decode_seq, encode_seq
 from .metadata import content_digest
 from .page_token import decode_page_token, encode_page_token
+from .reads import Reads
 from .records import Records
-from .types import Change, Count, DeleteReceipt, Document, EmbeddedDocument, Page, StoredDocument, UpsertResult
+from .types import (
+    Change,
+    Count,
+    DeleteReceipt,
+    Document,
+    EmbeddedDocument,
+    MemoryReads,
+    Page,
+    StoredDocument,
+    UpsertResult,
+)
 
 
 class Documents:
     """The documents of one shard, those that have expired left out; `now` is the time that says which."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, reads: Reads) -> None:
         self._records = records
+        self._reads = reads
 
     def count(self, txn: Transaction, now: float, filter: Filter | None = None) -> Count:
         ended = self._records.expiry.ended(txn, now)
@@ -229,7 +241,20 @@ class Documents:
             tuple(record.seqs),
             record.updated_at,
             record.expires_at or None,
+            tuple(map(self._reads.of, record.seqs)),
         )
+
+    def most_read(self, txn: Transaction, limit: int, now: float) -> list[MemoryReads]:
+        """Return up to `limit` of the memories that are read most, most reads first, without those that are damaged."""
+        found: list[MemoryReads] = []
+        for seq, reads in self._reads.most(limit) if limit else ():
+            try:
+                memory = self._records.memories.get(txn, encode_seq(seq))
+            except Damaged:
+                continue
+            if memory is not None and not self._has_ended(txn, memory.key, now):
+                found.append(MemoryReads(memory.key, seq, reads))
+        return found
 
     def _digest(self, document: Document) -> bytes:
         return content_digest(document, self._records.identity.embedder)

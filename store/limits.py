@@ -78,6 +78,8 @@ REQUESTS_KEPT = 100_000
 
 BYTES_RESERVED = 16 << 20
 """Bytes of a disk, and of each map, that only deletes may use."""
+MOST_READ_MAX = 1_000
+"""Memories that are read most, in one answer."""
 READS_KEPT = 1 << 20
 """Memories whose reads are counted; over it counts are halved, and those of one read dropped."""
 SPARE_SHARE = 10

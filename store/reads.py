@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable
+from heapq import nsmallest
 
 from .disk.environment import Environment, Transaction, WriteTransaction
 from .disk.seal import Damaged
@@ -42,6 +43,17 @@ class Reads:
 
     def of(self, seq: int) -> int:
         return self._counts.get(seq, 0)
+
+    def most(self, limit: int) -> list[tuple[int, int]]:
+        """Return the seqs that are read most with their counts, most reads first, equal ones by seq."""
+        with self._mutex:
+            counts = list(self._counts.items())
+        return nsmallest(limit, counts, key=lambda item: (-item[1], item[0]))
+
+    @property
+    def memories(self) -> int:
+        """How many memories have a count."""
+        return len(self._counts)
 
     @property
     def total(self) -> int:

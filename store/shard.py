@@ -91,7 +91,7 @@ class Shard:
         self.info = info
         self._records = records
         self._key_values = key_values
-        self._documents = Documents(records)
+        self._documents = Documents(records, key_values.reads)
         self._choices = Choices(records)
         self._room = Room(records.environment, key_values.environment, quotas.of_shard(info.shards))
         self._derived = Derived(records, key_values, path / _SNAPSHOT)
@@ -343,13 +343,15 @@ class Shard:
         with self._using():
             return self._room.is_there_for_key_values()
 
-    def stats(self) -> CollectionStats:
+    def stats(self, most_read: int = 0) -> CollectionStats:
         key_values, records = self._key_values, self._records
         with self._using(), records.environment.reading() as txn, key_values.environment.reading() as kv_txn:
+            fingerprints = list(key_values.by_fingerprint(kv_txn))
             return CollectionStats(
                 info=self.info,
                 count=self._documents.count(txn, time.time()),
-                warm={name: record.count for name, record in key_values.by_fingerprint(kv_txn)},
+                warm={name: record.count for name, record in fingerprints},
+                warm_bytes={name: record.count * record.value_bytes for name, record in fingerprints},
                 positions=(records.position(txn),),
                 records_bytes=records.environment.bytes_used(txn),
                 key_values_bytes=key_values.environment.bytes_used(kv_txn),
@@ -359,7 +361,9 @@ class Shard:
                 key_values_free_bytes=key_values.environment.free_bytes(kv_txn),
                 oldest_reader=max(records.environment.oldest_reader(), key_values.environment.oldest_reader()),
                 reads=key_values.reads.total,
+                memories_read=key_values.reads.memories,
                 indices=(self._derived.state(),),
+                most_read=tuple(self._documents.most_read(txn, most_read, time.time())),
             )
 
     def check(self, full: bool, tally: Tally) -> CheckReport:

@@ -102,7 +102,11 @@ def test_the_whole_way_over_a_server(on: list[str], example_folder: Path) -> Non
     receipt = run_json("delete", "tipsy-eel.md", "nothing", *on)
     assert (receipt["deleted"], receipt["missing"]) == (["tipsy-eel.md"], ["nothing"])
     assert run_json("stats", *on)["count"]["documents"] == 39
-    assert "39" in run("stats", *on).stdout
+    shown = run("stats", "--most-read", 2, *on).stdout
+    assert "39" in shown and "memories read most" in shown
+    read = run_json("stats", "--most-read", 2, *on)["most_read"]
+    assert len(read) == 2 and read[0]["reads"] >= read[1]["reads"] >= 1
+    assert read[0]["reads"] in run_json("get", read[0]["key"], *on)["reads"]
     assert run_json("check", "--full", *on)["ok"] is True
     assert "all is well" in run("check", *on).stdout
     assert "no document 'tipsy-eel.md'" in run("get", "tipsy-eel.md", *on, code=1).stderr
@@ -220,7 +224,7 @@ def test_a_directory_is_backed_up_and_compacted_while_it_is_served(tmp_path: Pat
         assert f"served at {address}" in refused.stderr
         compacted = run_json("compact", "--data", data)
         assert compacted["collection"] == "default" and compacted["bytes_after"] <= compacted["bytes_before"]
-        assert "free in the file" in run("stats", "--data", data).stdout
+        assert "dead: free for what is written next" in run("stats", "--data", data).stdout
     assert run_json("restore", backup, "--check") == report
     assert not new.exists()
     assert "restored from" in run("restore", backup, "--data", new).stdout

@@ -26,6 +26,7 @@ from ..store.types import (
     Hit,
     IndexKind,
     IndexState,
+    MemoryReads,
     Metadata,
     MetadataValue,
     StoredDocument,
@@ -90,6 +91,7 @@ def stored_to_wire(stored: StoredDocument) -> pb.StoredDocument:
         memories=stored.memories,
         updated_at=stored.updated_at,
         expires_at=stored.expires_at,
+        reads=stored.reads,
     )
 
 
@@ -102,6 +104,7 @@ def stored_from_wire(stored: pb.StoredDocument) -> StoredDocument:
         memories=tuple(stored.memories),
         updated_at=stored.updated_at,
         expires_at=stored.expires_at if stored.HasField("expires_at") else None,
+        reads=tuple(stored.reads),
     )
 
 
@@ -234,6 +237,9 @@ def stats_to_wire(stats: CollectionStats) -> pb.CollectionStats:
         reads=stats.reads,
         indices=map(index_to_wire, stats.indices),
         missing_shards=stats.missing_shards,
+        warm_bytes=dict(stats.warm_bytes),
+        memories_read=stats.memories_read,
+        most_read=map(memory_reads_to_wire, stats.most_read),
     )
 
 
@@ -253,7 +259,18 @@ def stats_from_wire(stats: pb.CollectionStats) -> CollectionStats:
         reads=stats.reads,
         indices=tuple(map(index_from_wire, stats.indices)),
         missing_shards=tuple(stats.missing_shards),
+        warm_bytes=dict(stats.warm_bytes),
+        memories_read=stats.memories_read,
+        most_read=tuple(map(memory_reads_from_wire, stats.most_read)),
     )
+
+
+def memory_reads_to_wire(memory: MemoryReads) -> pb.MemoryReads:
+    return pb.MemoryReads(key=memory.key, seq=memory.seq, reads=memory.reads)
+
+
+def memory_reads_from_wire(memory: pb.MemoryReads) -> MemoryReads:
+    return MemoryReads(memory.key, memory.seq, memory.reads)
 
 
 def index_to_wire(index: IndexState) -> pb.IndexState:

@@ -190,10 +190,12 @@ class WatchResponse(_message.Message):
     def __init__(self, changes: _Optional[_Iterable[_Union[_types_pb2.Change, _Mapping[str, object]]]] = ..., positions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class StatsRequest(_message.Message):
-    __slots__ = ("collection",)
+    __slots__ = ("collection", "most_read")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    MOST_READ_FIELD_NUMBER: _ClassVar[int]
     collection: str
-    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+    most_read: int
+    def __init__(self, collection: _Optional[str] = ..., most_read: _Optional[int] = ...) -> None: ...
 
 class StatsResponse(_message.Message):
     __slots__ = ("stats",)

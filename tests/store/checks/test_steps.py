@@ -124,8 +124,8 @@ def test_writes_go_on_at_every_step(collection: Collection) -> None:
     told: list[tuple[int, int]] = []
     with ThreadPoolExecutor(1) as writer:
 
-        def write(*how_far: int) -> None:
-            told.append(how_far)
+        def write(done: int, total: int) -> None:
+            told.append((done, total))
             document = embedded(f"other {len(told)}", f"text {len(told)}")
             assert writer.submit(collection.upsert, [document]).result(30)[0].changed
 
