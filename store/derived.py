@@ -18,6 +18,7 @@ from .disk.seal import Damaged
 from .errors import Corrupted, Memory3Error
 from .index.building import Builder
 from .index.clustering import GiveWay
+from .index.inverted import InvertedLists
 from .index.snapshot import Slice, read_snapshot, write_snapshot
 from .index.vector_index import VectorIndex
 from .key_values import KeyValues
@@ -25,6 +26,7 @@ from .records import Changes, Records
 from .types import IndexKind, IndexState
 
 _SNAPSHOT_SHARE = 4
+_ROUNDS = 8
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +105,7 @@ class Derived:
             self._saved = snapshot.seq, generation
             # Changes go on meanwhile: what is durable after the checkpoint is this or more.
             applied = self._key_values.applied
-            self._key_values.checkpoint()
+            self._key_values.checkpoint(give_way)
             self._trim(min(snapshot.seq, applied), give_way)
 
     def clustering_is_due(self) -> bool:
@@ -115,18 +117,28 @@ class Derived:
         Raises:
             Aborted: the log does not lead from the beginning of the work to its end; it may be tried again.
         """
-        with self._records.environment.reading() as txn:
-            start = self._clustering_from = self._records.position(txn)
+        start = self._clustering_from = self._position()
         try:
             fresh = self._builder.build(give_way)
-            position = self._builder.replay(fresh, start, give_way)
-            with writer:
-                old = self.index.adopt(fresh, self._builder.replay(fresh, position, at_once), start)
+            old = self._take_up(fresh, start, writer, give_way)
         finally:
             self._clustering_from = None
         # They may be just being saved.
         with self._saving:
             old.release()
+
+    def _take_up(
+        self, fresh: InvertedLists, start: int, writer: AbstractContextManager[object], give_way: GiveWay
+    ) -> InvertedLists:
+        position = self._builder.replay(fresh, start, give_way)
+        # Each round has less to do than the one before, as long as the index takes more than the writers give.
+        for _ in range(_ROUNDS):
+            with writer:
+                if self._position() - position <= limits.TAKEN_UP_MAX:
+                    return self.index.adopt(fresh, self._builder.replay(fresh, position, at_once), start)
+            position = self._builder.replay(fresh, position, give_way)
+        with writer:
+            return self.index.adopt(fresh, self._builder.replay(fresh, position, at_once), start)
 
     def rebuild_terms(self) -> None:
         """Make the terms of all metadata anew: one of them was damaged."""
@@ -147,6 +159,10 @@ class Derived:
             _log.error("damage could not be marked: %s", error)
         for damage in damages:
             _log.error("%s: %s", self._records.environment.path, damage)
+
+    def _position(self) -> int:
+        with self._records.environment.reading() as txn:
+            return self._records.position(txn)
 
     def _saved_index(self) -> VectorIndex:
         identity = self._records.identity
@@ -180,8 +196,7 @@ class Derived:
     def _rebuild(self) -> None:
         # Left there, a saved index of a future that the records have lost would fit again once they give its seqs anew.
         remove_file(self._snapshot_path)
-        with self._records.environment.reading() as txn:
-            position = self._records.position(txn)
+        position = self._position()
         # Quickly, because everybody waits; better lists are made in the background.
         self.index.adopt(self._builder.build(at_once, quick=True), position, position)
         self._saved = None

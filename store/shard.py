@@ -1,7 +1,7 @@
 """One shard on one disk: records, key-values and index kept in step.
 
 `N` queries, `D` embedding size. Any number of threads may call it; changes go one at a time, those of many callers in
-one commit. The order of locks is: in use, writer, index.
+one commit. The order of locks is: in use, lasting, making room, writer, index.
 """
 
 import builtins
@@ -100,6 +100,7 @@ class Shard:
         self._commits = GroupCommit(records.environment, self._writer, self._committed)
         self._maintenance = Maintenance(self._derived, self._writer, self._sweep, self._sweep_is_due)
         self._notify: Callable[[], None] = lambda: None
+        self._making_room = threading.Lock()
         self._leaving = threading.Event()
         self._lasting = threading.Lock()
         """Held by a check, whose long reads a compaction would wait for while everybody waits for it; and by that."""
@@ -197,7 +198,7 @@ class Shard:
         )
 
     def sweep(self, limit: int = limits.SWEEP_MAX) -> int:
-        """Delete up to `limit` documents that have expired, and return how many; they were hidden before."""
+        """Delete some documents that have expired, of up to `limit` memories or one, and return how many."""
         with self._using():
             return self._sweep(limit)
 
@@ -314,6 +315,8 @@ class Shard:
         key = check_fingerprint(fingerprint)
         stored: builtins.list[bool] = []
         for batch in _batches(items):
+            if stored:
+                time.sleep(limits.REST_S)
             stored += self._put_batch(key, batch)
         return stored
 
@@ -534,21 +537,30 @@ class Shard:
         return values, damages
 
     def _put_batch(self, fingerprint: bytes, batch: Sequence[tuple[int, bytes]]) -> builtins.list[bool]:
-        # Under the writer lock no memory goes away between the look and the commit.
-        with self._using(), self._writer:
-            with self._records.environment.reading() as txn:
-                live = self._records.live_at(txn, [seq for seq, _ in batch], time.time())
-            kept = [item for item, is_live in zip(batch, live, strict=True) if is_live]
-            if kept:
-                self._room.check()
-                self._key_values.put(fingerprint, kept)
-                self._make_room({seq for seq, _ in kept})
+        with self._using():
+            # Under the writer lock no memory goes away between the look and the commit.
+            with self._writer:
+                with self._records.environment.reading() as txn:
+                    live = self._records.live_at(txn, [seq for seq, _ in batch], time.time())
+                kept = [item for item, is_live in zip(batch, live, strict=True) if is_live]
+                if kept:
+                    self._room.check()
+                    self._key_values.put(fingerprint, kept)
+            self._make_room({seq for seq, _ in kept})
             return live
 
     def _make_room(self, new: Set[int]) -> None:
-        most, over = self._room.quotas.key_values_bytes_max, self._room.key_values_over()
-        if most is not None and over:
-            self._key_values.make_room(over, most, new)
+        most = self._room.quotas.key_values_bytes_max
+        if most is None or not self._room.key_values_over():
+            return
+        with self._making_room:
+            # Whoever had the lock before may have made enough.
+            over = self._room.key_values_over()
+            keys = self._key_values.least_read(over, most, new) if over else []
+            for start in range(0, len(keys), limits.KEY_VALUES_REMOVED_AT_ONCE):
+                with self._writer:
+                    self._key_values.remove(keys[start : start + limits.KEY_VALUES_REMOVED_AT_ONCE])
+                time.sleep(limits.REST_S)
 
     def _expel(self, damages: Sequence[Damaged]) -> None:
         if damages:

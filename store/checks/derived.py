@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pyroaring import BitMap64
 
+from .. import limits
 from ..disk.environment import Transaction
 from ..disk.seal import Damaged
 from ..format import decode_seq, decode_value_key, encode_seq
@@ -22,8 +23,6 @@ T = TypeVar("T")
 
 _AGAIN = 100
 """What is looked at again while changes wait, in a millisecond or so."""
-_REST_S = 0.002
-"""Between two such looks, so that those who wait for the lock get it."""
 
 
 def check_index(parts: Parts, findings: Findings) -> None:
@@ -151,4 +150,4 @@ def _again(parts: Parts, findings: Findings, doubtful: Sequence[T], see: Callabl
         with parts.writer, parts.records.environment.reading() as txn:
             for one in doubtful[start : start + _AGAIN]:
                 see(txn, one)
-        time.sleep(_REST_S)
+        time.sleep(limits.REST_S)

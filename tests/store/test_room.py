@@ -131,7 +131,10 @@ def test_reads_are_told_memory_by_memory(tmp_path: Path, shards: int) -> None:
                 collection.stats(refused)
 
 
-def test_reads_are_kept_from_one_opening_to_the_next_and_go_with_their_memory(tmp_path: Path) -> None:
+def test_reads_are_kept_from_one_opening_to_the_next_and_go_with_their_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "READS_SAVED_AT_ONCE", 1)
     for collection in opened(tmp_path, Quotas()):
         first, second = fill(collection, 2)
         collection.fetch_key_values("model", [first, second, second])

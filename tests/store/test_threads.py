@@ -4,20 +4,24 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
+from memory3.store.disk.environment import Environment
 from memory3.store.errors import Unavailable
-from memory3.store.types import Document, EmbeddedDocument, IndexKind, Reference
+from memory3.store.types import Document, EmbeddedDocument, IndexKind, Quotas, Reference
 
 from .builders import DIMENSION, EMBEDDER, collection_at, embedded, seq_key, vector_of
 
 SECONDS = 2.0
+
+T = TypeVar("T")
 
 
 class Storm:
@@ -67,11 +71,29 @@ class Holds:
         self.seconds: list[float] = []
 
     @contextmanager
-    def counted(self, lock: AbstractContextManager[object]) -> Iterator[None]:
-        with lock:
+    def counted(self, lock: AbstractContextManager[T]) -> Iterator[T]:
+        with lock as held:
             start = time.thread_time()
-            yield
+            yield held
             self.seconds.append(time.thread_time() - start)
+
+
+class CountedLock:
+    """A lock whose holds are counted."""
+
+    def __init__(self, lock: threading.Lock, holds: Holds) -> None:
+        self._lock = lock
+        self._holds = holds
+        self._entered = ExitStack()
+
+    def __enter__(self) -> None:
+        entered = ExitStack()
+        entered.enter_context(self._holds.counted(self._lock))
+        # Only the thread that has the lock comes here.
+        self._entered = entered
+
+    def __exit__(self, *_: object) -> None:
+        self._entered.close()
 
 
 def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,6 +319,46 @@ def test_no_write_waits_long_for_searches_saving_or_clustering(tmp_path: Path, m
         storm.add(lambda: collection.upsert([document(vectors[:5])]))
         storm.run(3.0, enough=lambda: bool(ended) and len(holds.seconds) > 300)
         assert max(holds.seconds) < 0.05
+
+
+def test_no_write_waits_long_for_upkeep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeping a document looked at all that will expire; making room for key-values sorted them all; both under the
+    lock. The counts of reads were saved in one transaction, however many there were."""
+
+    def count_transactions(environment: Environment) -> None:
+        begin = environment.writing
+        monkeypatch.setattr(environment, "writing", lambda: holds.counted(begin()))
+
+    memories = 10_000
+    with DataDirectory.open(tmp_path) as directory:
+        collection = directory.create_collection("one", EMBEDDER, DIMENSION)
+        shard = collection._shards[0]
+        for start in range(0, memories, 500):
+            numbers = range(start, start + 500)
+            collection.upsert([embedded(str(i), f"text {i}", expires_at=time.time() + 1e6) for i in numbers])
+            collection.put_key_values("model", [(i + 1, bytes(100)) for i in numbers])
+        shard._maintenance.wait()
+
+        holds = Holds()
+        lock = CountedLock(shard._writer, holds)
+        for owner, name in ((shard, "_writer"), (shard._commits, "_lock"), (shard._maintenance, "_writer")):
+            setattr(owner, name, lock)
+        for environment in (shard._records.environment, shard._key_values.environment):
+            count_transactions(environment)
+
+        ends = time.time() + 1
+        for start in range(0, 500, 50):
+            collection.upsert([embedded(f"ends {i}", f"ends {i}", expires_at=ends) for i in range(start, start + 50)])
+        time.sleep(max(0.0, ends - time.time()))
+        while collection.sweep():
+            pass
+        shard._room.quotas = Quotas(key_values_bytes_max=collection.stats().key_values_bytes - 1)
+        collection.put_key_values("model", [(memories, bytes(100))])
+        assert memories - 2_000 < collection.stats().warm["model"] < memories
+        for start in range(0, 200_000, 1_000):
+            shard._key_values.reads.note(range(start, start + 1_000))
+        collection.save()
+        assert len(holds.seconds) > 100 and max(holds.seconds) < 0.05
 
 
 def test_closing_and_dropping_wait_for_calls_under_way(tmp_path: Path) -> None:
