@@ -7,7 +7,7 @@ One way for all of them: read the log of changes after the seq that a thing is c
 import logging
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,12 +63,11 @@ class Derived:
 
     def catch_up(self) -> None:
         """Apply to index and key-values what the records hold beyond them."""
+        # Mostly both are at the same seq, and the log is read once for both.
         self._catch_up_index()
-        try:
-            self._catch_up_key_values()
-        except Memory3Error as error:
-            # The records have forgotten these memories, so their key-values are not served; removal is tried again.
-            _log.warning("key-values of forgotten memories could not be removed yet: %s", error)
+        if self._key_values.applied != self.index.position:
+            with _tried_again():
+                self._catch_up_key_values()
 
     def state(self) -> IndexState:
         """Return how the index stands."""
@@ -180,7 +179,11 @@ class Derived:
                     break
                 seqs, vectors, damages = self._records.matrix(txn, changes.written)
                 last = changes.position == self._records.position(txn)
+            together = self._key_values.applied == self.index.position
             self.index.apply(changes.position, changes.forgotten, seqs, vectors)
+            if together:
+                with _tried_again():
+                    self._key_values.forget(changes.forgotten, changes.position)
             self.quarantine(damages)
             if last:
                 return
@@ -234,6 +237,15 @@ class Derived:
         needed_from = self._clustering_from
         seen = seen if needed_from is None else min(seen, needed_from)
         return min(seen, self._records.position(txn) - limits.CHANGES_KEPT)
+
+
+@contextmanager
+def _tried_again() -> Iterator[None]:
+    """Go on when key-values cannot be removed: the records have forgotten their memories, so they are not served."""
+    try:
+        yield
+    except Memory3Error as error:
+        _log.warning("key-values of forgotten memories could not be removed yet: %s", error)
 
 
 def _each(slices: Iterable[Slice], give_way: GiveWay) -> Iterator[Slice]:

@@ -176,19 +176,26 @@ class KeyValues:
         record = self.fingerprints.get(txn, fingerprint) if fingerprint else None
         return KeyValuesView(self.values, txn, None if record is None else record.number)
 
-    def least_read(self, over: int, bytes_max: int, new: Set[int]) -> list[bytes]:
-        """Return the keys of those read least, `over` bytes and a spare, the `new` seqs last of their like."""
+    def least_read(self, over: int, bytes_max: int, new: Set[int]) -> Iterator[list[bytes]]:
+        """Yield, a few at a time, the keys of those read least, `over` bytes and a spare.
+
+        Equally often read, the `new` seqs come last, and of the others the oldest first.
+        """
         with self.environment.reading() as txn:
             sizes = {record.number: record.value_bytes for _, record in self.by_fingerprint(txn)}
             keys = np.fromiter(self.values.keys(txn), f"S{VALUE_KEY.itemsize}").view(VALUE_KEY)
-        # In arrays, because with very many a list of keys fills the memory, and sorting one stops the interpreter.
+        # In arrays: with millions of them a list fills the memory, and making or sorting it stops the interpreter.
         seqs = keys["seq"].astype(np.uint64)
-        reads = np.fromiter(map(self.reads.of, seqs.tolist()), np.int64, len(seqs))
+        reads = np.fromiter((self.reads.of(int(seq)) for seq in seqs), np.int64, len(seqs))
         order = np.lexsort((seqs, np.isin(seqs, np.array(list(new), np.uint64)), reads))
-        numbers, places = np.unique(keys["number"], return_inverse=True)
-        freed = np.cumsum(np.array([sizes.get(number, 0) for number in numbers.tolist()])[places][order])
-        count = np.searchsorted(freed, over + bytes_max // limits.SPARE_SHARE) + 1
-        return [encode_value_key(number, seq) for number, seq in keys[order[:count]].tolist()]
+        freed = np.zeros(len(keys), np.int64)
+        for number, size in sizes.items():
+            freed[keys["number"] == number] = size
+        enough = int(np.searchsorted(np.cumsum(freed[order]), over + bytes_max // limits.SPARE_SHARE)) + 1
+        chosen = order[:enough]
+        for start in range(0, len(chosen), limits.KEY_VALUES_REMOVED_AT_ONCE):
+            part = chosen[start : start + limits.KEY_VALUES_REMOVED_AT_ONCE]
+            yield [encode_value_key(number, seq) for number, seq in keys[part].tolist()]
 
     def remove(self, keys: Sequence[bytes]) -> None:
         """Remove key-values: their memories are cold from then on, and can be written again from their text."""

@@ -52,8 +52,8 @@ class Reads:
     def most(self, limit: int) -> list[tuple[int, int]]:
         """Return the seqs that are read most with their counts, most reads first, equal ones by seq."""
         with self._mutex:
-            counts = list(self._counts.items())
-        return nsmallest(limit, counts, key=lambda item: (-item[1], item[0]))
+            counts = self._counts.copy()
+        return nsmallest(limit, counts.items(), key=lambda item: (-item[1], item[0]))
 
     @property
     def memories(self) -> int:

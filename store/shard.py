@@ -556,10 +556,9 @@ class Shard:
         with self._making_room:
             # Whoever had the lock before may have made enough.
             over = self._room.key_values_over()
-            keys = self._key_values.least_read(over, most, new) if over else []
-            for start in range(0, len(keys), limits.KEY_VALUES_REMOVED_AT_ONCE):
+            for keys in self._key_values.least_read(over, most, new) if over else ():
                 with self._writer:
-                    self._key_values.remove(keys[start : start + limits.KEY_VALUES_REMOVED_AT_ONCE])
+                    self._key_values.remove(keys)
                 time.sleep(limits.REST_S)
 
     def _expel(self, damages: Sequence[Damaged]) -> None:

@@ -30,7 +30,7 @@ def check_index(parts: Parts, findings: Findings) -> None:
     records, index = parts.records, parts.index
     memories = _live(parts, findings)
     seqs = index.seqs()
-    held = BitMap64(seqs)
+    held = findings.bitmap(map(int, seqs))
     if len(seqs) != len(held):
         findings.problem(f"the index holds {len(seqs) - len(held)} vectors twice")
 
@@ -140,7 +140,7 @@ def check_reads(parts: Parts, findings: Findings) -> None:
 
 def _live(parts: Parts, findings: Findings) -> BitMap64:
     with parts.records.environment.reading() as txn:
-        return BitMap64(findings.looking(parts.records.seqs(txn)))
+        return findings.bitmap(parts.records.seqs(txn))
 
 
 def _again(parts: Parts, findings: Findings, doubtful: Sequence[T], see: Callable[[Transaction, T], None]) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
+from pyroaring import BitMap64
+
 from ..disk.environment import Environment, Transaction
 from ..disk.seal import Damaged
 from ..types import CheckReport
@@ -15,6 +17,7 @@ Items: TypeAlias = Callable[[Transaction, bytes], Iterator[tuple[bytes, T]]]
 _PROBLEMS_MAX = 1_000
 _LOOK_ITEMS = 1_000
 _BATCH = 256
+_BITMAP_PART = 1 << 14
 
 
 class Findings:
@@ -46,6 +49,14 @@ class Findings:
             if number % _LOOK_ITEMS == 0:
                 self.look()
             yield item
+
+    def bitmap(self, seqs: Iterable[int]) -> BitMap64:
+        """Return these seqs as a set, with looks on the way."""
+        found, remaining = BitMap64(), self.looking(seqs)
+        # In parts, because making a large one at once stops the interpreter for as long as it takes.
+        while part := list(islice(remaining, _BITMAP_PART)):
+            found |= BitMap64(part)
+        return found
 
     def in_parts(
         self, environment: Environment, items: Items[T], see: Callable[[Transaction, list[tuple[bytes, T]]], None]

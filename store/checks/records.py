@@ -204,4 +204,4 @@ def _check_found(records: Records, table: Table[Any], findings: Findings) -> Non
 
 
 def _seqs(table: Table[Any], txn: Transaction, findings: Findings) -> BitMap64:
-    return BitMap64(decode_seq(key) for key in findings.looking(table.keys(txn)))
+    return findings.bitmap(map(decode_seq, table.keys(txn)))
