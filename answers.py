@@ -11,10 +11,14 @@ FinishReason: TypeAlias = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """Chunk number `chunk` of the sequence (64 tokens each, the prompt's first) now reads these memories."""
+    """Chunk number `chunk` of the sequence (64 tokens each, the prompt's first) now reads these memories.
+
+    `missing_shards` could not be asked for more, because they are damaged.
+    """
 
     chunk: int
     memories: tuple[Hit, ...]
+    missing_shards: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,17 @@ GenerationEvent: TypeAlias = Recalled | Text | Finished
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer: its text, the memories that were read (each once, best score first) and the seconds spent."""
+    """A whole answer: its text, the memories that were read (each once, best score first) and the seconds spent.
+
+    `missing_shards` could not be asked for memories, because they are damaged.
+    """
 
     text: str
     memories: tuple[Hit, ...]
     finish_reason: FinishReason
     tokens: int
     seconds: Mapping[str, float]
+    missing_shards: tuple[int, ...] = ()
 
 
 class AnswerStream:
@@ -57,6 +65,7 @@ class AnswerStream:
         self._events = events
         self._pieces: list[str] = []
         self._memories: dict[tuple[int, int], Hit] = {}
+        self._missing_shards: set[int] = set()
         self._finished: Finished | None = None
 
     def __iter__(self) -> Iterator[str]:
@@ -71,6 +80,7 @@ class AnswerStream:
                 self._pieces.append(event.text)
             elif isinstance(event, Recalled):
                 self._memories.update({(hit.shard, hit.seq): hit for hit in event.memories})
+                self._missing_shards.update(event.missing_shards)
             else:
                 self._finished = event
             yield event
@@ -91,6 +101,7 @@ class AnswerStream:
             finish_reason=self._finished.reason,
             tokens=self._finished.tokens,
             seconds=self._finished.seconds,
+            missing_shards=tuple(sorted(self._missing_shards)),
         )
 
     def close(self) -> None:

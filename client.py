@@ -48,7 +48,7 @@ from .wire.transport import Responses, Transport
 
 TIMEOUT_S = 120.0
 LONG_TIMEOUT_S = 7 * 24 * 3600.0
-"""For backups and compactions, which take as long as the disk takes and tell how far they are."""
+"""For backups, compactions and checks, which take as long as the disk takes and tell how far they are."""
 MESSAGE_BYTES_MAX = 64 << 20
 UPSERT_BATCH_DOCUMENTS = 64
 UPSERT_BATCH_BYTES = 64 << 10
@@ -339,15 +339,24 @@ class Client:
         request = _message(pb.WatchRequest, collection=collection, after=() if after is None else list(after))
         return ChangeStream(_Batches(self._transport.stream("Watch", request, math.inf)))
 
-    def stats(self, *, collection: str = DEFAULT_COLLECTION) -> CollectionStats:
-        """The state of the collection: sizes, counts, which models' key-values it holds."""
-        request = _message(pb.StatsRequest, collection=collection)
+    def stats(self, *, most_read: int = 0, collection: str = DEFAULT_COLLECTION) -> CollectionStats:
+        """The state of the collection: sizes, counts, which models' key-values it holds.
+
+        With `most_read` it names so many of the memories that are read most, at most 1,000.
+        """
+        request = _message(pb.StatsRequest, collection=collection, most_read=most_read)
         return convert.stats_from_wire(self._transport.call("Stats", request).stats)
 
-    def check(self, *, full: bool = False, collection: str = DEFAULT_COLLECTION) -> CheckReport:
-        """Verify the collection's invariants; `full` also reads every stored value."""
+    def check(
+        self, *, full: bool = False, collection: str = DEFAULT_COLLECTION, progress: Progress | None = None
+    ) -> CheckReport:
+        """Verify the collection's invariants; `full` also reads every stored value.
+
+        Reads and writes go on. `progress` is told of steps; what it raises ends the check. `timeout_s` does not apply.
+        """
         request = _message(pb.CheckRequest, collection=collection, full=full)
-        return convert.report_from_wire(self._transport.call("Check", request).report)
+        stream = self._transport.stream("Check", request, LONG_TIMEOUT_S)
+        return convert.report_from_wire(_report(stream, progress))
 
     def backup(self, path: str | Path, *, progress: Progress | None = None) -> BackupReport:
         """Copy the whole data directory to the new directory `path`, while it is read and written.
@@ -469,7 +478,7 @@ def _report(responses: Responses, progress: Progress | None) -> Any:
             if response.HasField("report"):
                 return response.report
             if progress is not None:
-                progress(response.progress.done_bytes, response.progress.total_bytes)
+                progress(response.progress.done, response.progress.total)
     finally:
         responses.close()
     raise Unavailable("the server ended a long call without its report; look whether it was done, and try again")

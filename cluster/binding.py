@@ -21,7 +21,7 @@ from .activity import Activity
 
 _log = logging.getLogger(__name__)
 
-UNCOUNTED = frozenset({"Backup", "Compact", "Watch"})
+UNCOUNTED = frozenset({"Backup", "Check", "Compact", "Watch"})
 """Methods that may run for hours and want no model: background work need not keep out of their way."""
 
 Handler = Callable[[Any, grpc.ServicerContext], Any]

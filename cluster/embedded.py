@@ -288,13 +288,21 @@ class Embedded:
         """
         return ChangeStream(watch(self.opened(collection), None if after is None else list(after), lambda: None))
 
-    def stats(self, *, collection: str = DEFAULT_COLLECTION) -> CollectionStats:
-        """The state of the collection: sizes, counts, which models' key-values it holds."""
-        return self.opened(collection).stats()
+    def stats(self, *, most_read: int = 0, collection: str = DEFAULT_COLLECTION) -> CollectionStats:
+        """The state of the collection: sizes, counts, which models' key-values it holds.
 
-    def check(self, *, full: bool = False, collection: str = DEFAULT_COLLECTION) -> CheckReport:
-        """Verify the collection's invariants; `full` also reads every stored value."""
-        return self.opened(collection).check(full)
+        With `most_read` it names so many of the memories that are read most, at most 1,000.
+        """
+        return self.opened(collection).stats(most_read)
+
+    def check(
+        self, *, full: bool = False, collection: str = DEFAULT_COLLECTION, progress: Progress | None = None
+    ) -> CheckReport:
+        """Verify the collection's invariants; `full` also reads every stored value.
+
+        Reads and writes go on. `progress` is told of steps; what it raises ends the check.
+        """
+        return self.opened(collection).check(full, progress)
 
     def backup(self, path: str | Path, *, progress: Progress | None = None) -> BackupReport:
         """Copy the whole data directory to the new directory `path`, while it is read and written.

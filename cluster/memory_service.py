@@ -139,12 +139,17 @@ class MemoryServicer:
                 yield pb.WatchResponse(changes=map(convert.change_to_wire, changes), positions=positions)
 
     def Stats(self, request: pb.StatsRequest, context: grpc.ServicerContext) -> pb.StatsResponse:
-        stats = self._memory.stats(collection=_collection(request.collection))
+        stats = self._memory.stats(most_read=request.most_read, collection=_collection(request.collection))
         return pb.StatsResponse(stats=convert.stats_to_wire(stats))
 
-    def Check(self, request: pb.CheckRequest, context: grpc.ServicerContext) -> pb.CheckResponse:
-        report = self._memory.check(full=request.full, collection=_collection(request.collection))
-        return pb.CheckResponse(report=convert.report_to_wire(report))
+    def Check(self, request: pb.CheckRequest, context: grpc.ServicerContext) -> Iterator[pb.CheckResponse]:
+        collection = _collection(request.collection)
+        call = LongCall(
+            lambda progress: self._memory.check(full=request.full, collection=collection, progress=progress), context
+        )
+        for done, total in call:
+            yield pb.CheckResponse(progress=convert.progress_to_wire(done, total))
+        yield pb.CheckResponse(report=convert.report_to_wire(call.result))
 
     def Backup(self, request: pb.BackupRequest, context: grpc.ServicerContext) -> Iterator[pb.BackupResponse]:
         if not request.path.startswith("/"):

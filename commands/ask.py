@@ -1,5 +1,6 @@
 """`memory3 search` and `memory3 ask`: finding memories, and answering from them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -27,8 +28,7 @@ def search(
         hits = memory.recall(query, k, filter=filter_of(filter), collection=target.collection)
     if json:
         print_json([hit_fields(hit) for hit in hits])
-    if isinstance(hits, Hits) and hits.missing_shards:
-        notes.print(f"shards {', '.join(map(str, hits.missing_shards))} are damaged and were not asked: memory3 check")
+    _note_missing(Hits.missing_of(hits))
     if json:
         return
     if hits:
@@ -74,14 +74,21 @@ def ask(
                 results.print(plain(text), end="", soft_wrap=True)
                 shown = shown or bool(text)
         answer = stream.result()
+    if not json:
+        results.print()
+    _note_missing(answer.missing_shards)
     if json:
         print_json(answer_fields(answer))
         return
-    results.print()
     if answer.memories:
         results.print(table_of_hits(answer.memories, title="memories read"))
     seconds = ", ".join(f"{name} {value:.2f} s" for name, value in answer.seconds.items())
     results.print(f"{answer.tokens} tokens; {seconds}", style="dim")
+
+
+def _note_missing(shards: Sequence[int]) -> None:
+    if shards:
+        notes.print(f"shards {', '.join(map(str, shards))} are damaged and were not asked: memory3 check")
 
 
 def answer_fields(answer: Answer) -> dict[str, Any]:

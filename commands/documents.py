@@ -74,11 +74,12 @@ def list_documents(
         return
     table = Table()
     table.add_column("key", overflow="fold", min_width=12)
-    for column in ("memories", "updated", "text"):
+    for column in ("memories", "reads", "updated", "text"):
         table.add_column(column, no_wrap=True)
     for document in page.documents:
         updated = time_of(document.updated_at)
-        table.add_row(plain(document.key), str(len(document.memories)), updated, plain(short(document.text, 60)))
+        numbers = str(len(document.memories)), str(sum(document.reads))
+        table.add_row(plain(document.key), *numbers, updated, plain(short(document.text, 60)))
     results.print(table)
     if page.next_page_token:
         results.print(f"there are more: memory3 list --page-token {page.next_page_token}", soft_wrap=True)

@@ -13,9 +13,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
-    SpinnerColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -53,15 +51,6 @@ def counted_bytes(description: str) -> Iterator[ProgressCall]:
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
 
-@contextmanager
-def working(description: str) -> Iterator[None]:
-    """A sign of life and the time spent, for work that cannot tell how far it is; shown on a terminal only."""
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
-        bar.add_task(description, total=None)
-        yield
-
-
 def hit_fields(hit: Hit) -> dict[str, Any]:
     return {
         "key": hit.key,
@@ -78,6 +67,7 @@ def document_fields(document: StoredDocument) -> dict[str, Any]:
         "text": document.text,
         "version": document.version,
         "memories": len(document.memories),
+        "reads": list(document.reads),
         "updated_at": document.updated_at,
         "metadata": dict(document.metadata),
     }

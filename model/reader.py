@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..answers import Finished, FinishReason, GenerationEvent, Recalled, Text
 from ..store.errors import InvalidArgument
-from ..store.types import Hit
+from ..store.types import Hit, Hits
 from .attention import LayerMemories
 from .checkpoint import Checkpoint
 from .context import Context
@@ -111,7 +111,7 @@ class Reading:
         self._memories = self._layers(found) if found else None
         self._seconds["recall"] += between - before
         self._seconds["fetch"] += time.perf_counter() - between
-        yield Recalled(self._chunk, tuple(hit for hit, _ in found))
+        yield Recalled(self._chunk, tuple(hit for hit, _ in found), Hits.missing_of(hits))
         self._chunk += 1
 
     def _layers(self, found: Sequence[tuple[Hit, bytes]]) -> dict[int, LayerMemories]:

@@ -11,7 +11,7 @@ class MemorySource(Protocol):
     """Finds memories and hands out their key-values: a store in this process, or a remote one."""
 
     def recall(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """The `k` memories nearest to each query, best first."""
+        """The `k` memories nearest to each query, best first; `Hits` where shards could not be asked."""
         ...
 
     def key_values(self, hits: Sequence[Hit]) -> list[bytes | None]:

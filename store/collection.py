@@ -20,6 +20,7 @@ import numpy.typing as npt
 from . import limits
 from .backup.copying import FrozenShard
 from .backup.progress import Progress, Tally
+from .checks.steps import steps
 from .errors import Corrupted, InvalidArgument, Memory3Error, Unavailable
 from .filters.language import Filter
 from .merging import merged_counts, merged_receipts, merged_reports, merged_stats
@@ -51,6 +52,7 @@ from .validation import (
     check_key_values,
     check_keys,
     check_limit,
+    check_most_read,
     check_recalled_key_values,
     check_request_id,
     check_seq,
@@ -321,12 +323,22 @@ class Collection:
         """Say whether key-values can be added everywhere without others making room for them."""
         return all(shard.has_room_for_key_values() for shard in self._shards.values())
 
-    def stats(self) -> CollectionStats:
-        return merged_stats(self.info, [shard.stats() for shard in self._shards.values()], tuple(self._missing))
+    def stats(self, most_read: int = 0) -> CollectionStats:
+        """Return the state of the collection, with up to `most_read` of the memories that are read most."""
+        check_most_read(most_read)
+        stats = [shard.stats(most_read) for shard in self._shards.values()]
+        return merged_stats(self.info, stats, tuple(self._missing), most_read)
 
-    def check(self, full: bool) -> CheckReport:
-        """Verify that records, log, index and key-values agree; `full` also reads every value."""
-        reports = {number: shard.check(full) for number, shard in self._shards.items()}
+    def check(self, full: bool, progress: Progress | None = None) -> CheckReport:
+        """Verify that records, log, index and key-values agree; `full` also reads every value.
+
+        Reads and writes go on. `progress` is told of steps; what it raises ends the check.
+
+        Raises:
+            Unavailable: the collection was closed or dropped meanwhile.
+        """
+        tally = Tally(progress, len(steps(full)) * len(self._shards))
+        reports = {number: shard.check(full, tally) for number, shard in self._shards.items()}
         return merged_reports(reports, [str(error) for error in self._missing.values()], self.info.shards > 1)
 
     @contextmanager

@@ -7,7 +7,7 @@ One way for all of them: read the log of changes after the seq that a thing is c
 import logging
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from .disk.seal import Damaged
 from .errors import Corrupted, Memory3Error
 from .index.building import Builder
 from .index.clustering import GiveWay
+from .index.inverted import InvertedLists
 from .index.snapshot import Slice, read_snapshot, write_snapshot
 from .index.vector_index import VectorIndex
 from .key_values import KeyValues
@@ -25,6 +26,7 @@ from .records import Changes, Records
 from .types import IndexKind, IndexState
 
 _SNAPSHOT_SHARE = 4
+_ROUNDS = 8
 
 _log = logging.getLogger(__name__)
 
@@ -61,12 +63,11 @@ class Derived:
 
     def catch_up(self) -> None:
         """Apply to index and key-values what the records hold beyond them."""
+        # Mostly both are at the same seq, and the log is read once for both.
         self._catch_up_index()
-        try:
-            self._catch_up_key_values()
-        except Memory3Error as error:
-            # The records have forgotten these memories, so their key-values are not served; removal is tried again.
-            _log.warning("key-values of forgotten memories could not be removed yet: %s", error)
+        if self._key_values.applied != self.index.position:
+            with _tried_again():
+                self._catch_up_key_values()
 
     def state(self) -> IndexState:
         """Return how the index stands."""
@@ -103,7 +104,7 @@ class Derived:
             self._saved = snapshot.seq, generation
             # Changes go on meanwhile: what is durable after the checkpoint is this or more.
             applied = self._key_values.applied
-            self._key_values.checkpoint()
+            self._key_values.checkpoint(give_way)
             self._trim(min(snapshot.seq, applied), give_way)
 
     def clustering_is_due(self) -> bool:
@@ -115,18 +116,28 @@ class Derived:
         Raises:
             Aborted: the log does not lead from the beginning of the work to its end; it may be tried again.
         """
-        with self._records.environment.reading() as txn:
-            start = self._clustering_from = self._records.position(txn)
+        start = self._clustering_from = self._position()
         try:
             fresh = self._builder.build(give_way)
-            position = self._builder.replay(fresh, start, give_way)
-            with writer:
-                old = self.index.adopt(fresh, self._builder.replay(fresh, position, at_once), start)
+            old = self._take_up(fresh, start, writer, give_way)
         finally:
             self._clustering_from = None
         # They may be just being saved.
         with self._saving:
             old.release()
+
+    def _take_up(
+        self, fresh: InvertedLists, start: int, writer: AbstractContextManager[object], give_way: GiveWay
+    ) -> InvertedLists:
+        position = self._builder.replay(fresh, start, give_way)
+        # Each round has less to do than the one before, as long as the index takes more than the writers give.
+        for _ in range(_ROUNDS):
+            with writer:
+                if self._position() - position <= limits.TAKEN_UP_MAX:
+                    return self.index.adopt(fresh, self._builder.replay(fresh, position, at_once), start)
+            position = self._builder.replay(fresh, position, give_way)
+        with writer:
+            return self.index.adopt(fresh, self._builder.replay(fresh, position, at_once), start)
 
     def rebuild_terms(self) -> None:
         """Make the terms of all metadata anew: one of them was damaged."""
@@ -148,6 +159,10 @@ class Derived:
         for damage in damages:
             _log.error("%s: %s", self._records.environment.path, damage)
 
+    def _position(self) -> int:
+        with self._records.environment.reading() as txn:
+            return self._records.position(txn)
+
     def _saved_index(self) -> VectorIndex:
         identity = self._records.identity
         with read_snapshot(self._snapshot_path) as snapshot:
@@ -164,7 +179,11 @@ class Derived:
                     break
                 seqs, vectors, damages = self._records.matrix(txn, changes.written)
                 last = changes.position == self._records.position(txn)
+            together = self._key_values.applied == self.index.position
             self.index.apply(changes.position, changes.forgotten, seqs, vectors)
+            if together:
+                with _tried_again():
+                    self._key_values.forget(changes.forgotten, changes.position)
             self.quarantine(damages)
             if last:
                 return
@@ -180,8 +199,7 @@ class Derived:
     def _rebuild(self) -> None:
         # Left there, a saved index of a future that the records have lost would fit again once they give its seqs anew.
         remove_file(self._snapshot_path)
-        with self._records.environment.reading() as txn:
-            position = self._records.position(txn)
+        position = self._position()
         # Quickly, because everybody waits; better lists are made in the background.
         self.index.adopt(self._builder.build(at_once, quick=True), position, position)
         self._saved = None
@@ -219,6 +237,15 @@ class Derived:
         needed_from = self._clustering_from
         seen = seen if needed_from is None else min(seen, needed_from)
         return min(seen, self._records.position(txn) - limits.CHANGES_KEPT)
+
+
+@contextmanager
+def _tried_again() -> Iterator[None]:
+    """Go on when key-values cannot be removed: the records have forgotten their memories, so they are not served."""
+    try:
+        yield
+    except Memory3Error as error:
+        _log.warning("key-values of forgotten memories could not be removed yet: %s", error)
 
 
 def _each(slices: Iterable[Slice], give_way: GiveWay) -> Iterator[Slice]:

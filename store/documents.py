@@ -12,29 +12,42 @@ from . import limits
 from .disk.environment import Transaction, WriteTransaction
 from .disk.seal import Damaged
 from .errors import Aborted, FailedPrecondition
+from .expiry import Entry
 from .filters.language import Filter
 from .filters.selection import Selection
 from .filters.term_changes import TermChanges
 from .format import NEVER, WRITTEN, DocumentRecord, decode_seq, encode_seq
 from .metadata import content_digest
 from .page_token import decode_page_token, encode_page_token
+from .reads import Reads
 from .records import Records
-from .types import Change, Count, DeleteReceipt, Document, EmbeddedDocument, Page, StoredDocument, UpsertResult
+from .types import (
+    Change,
+    Count,
+    DeleteReceipt,
+    Document,
+    EmbeddedDocument,
+    MemoryReads,
+    Page,
+    StoredDocument,
+    UpsertResult,
+)
 
 
 class Documents:
     """The documents of one shard, those that have expired left out; `now` is the time that says which."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, reads: Reads) -> None:
         self._records = records
+        self._reads = reads
 
     def count(self, txn: Transaction, now: float, filter: Filter | None = None) -> Count:
-        ended = self._records.expiry.ended(txn, now)
+        ended = {entry.key: entry.seqs for entry in self._records.expiry.ended(txn, now)}
         if filter is None:
             documents, memories = self._records.documents.count(txn), self._records.memories.count(txn)
-            return Count(documents - len(ended.documents), memories - ended.memories)
+            return Count(documents - len(ended), memories - sum(map(len, ended.values())))
         selection = self._records.terms.matching(txn, filter)
-        gone = [seqs for seqs in ended.documents.values() if seqs.start in selection]
+        gone = [seqs for seqs in ended.values() if seqs.start in selection]
         documents = (selection & self._records.terms.first(txn)).count
         return Count(documents - len(gone), selection.count - sum(map(len, gone)))
 
@@ -93,16 +106,16 @@ class Documents:
             self._expect(txn, key, version, now)
 
     def sweep(self, txn: WriteTransaction, now: float, limit: int) -> int:
-        """Delete up to `limit` documents that have expired; return how many."""
-        ended = self._records.expiry.ended(txn, now, limit)
+        """Delete documents that have expired, of up to `limit` memories or one document; return how many."""
+        ended = list(_within(limit, self._records.expiry.ended(txn, now)))
         terms = TermChanges()
-        for key, seqs in ended.documents.items():
+        for at, key, seqs in ended:
             if self._has_ended(txn, key, now):
                 self._records.delete(txn, key, now, terms)
             # Also an entry that outlived its document, because the document's record was damaged when it went.
-            self._records.expiry.remove_all(txn, seqs)
+            self._records.expiry.remove(txn, at, seqs)
         self._records.terms.apply(txn, terms)
-        return len(ended.documents)
+        return len(ended)
 
     def changes(self, txn: Transaction, after: int, limit: int) -> list[Change]:
         """Return the changes after seq `after`, of which `limit` entries of the log are read.
@@ -229,7 +242,29 @@ class Documents:
             tuple(record.seqs),
             record.updated_at,
             record.expires_at or None,
+            tuple(map(self._reads.of, record.seqs)),
         )
+
+    def most_read(self, txn: Transaction, limit: int, now: float) -> list[MemoryReads]:
+        """Return up to `limit` of the memories that are read most, most reads first, without those that are damaged."""
+        found: list[MemoryReads] = []
+        for seq, reads in self._reads.most(limit) if limit else ():
+            try:
+                memory = self._records.memories.get(txn, encode_seq(seq))
+            except Damaged:
+                continue
+            if memory is not None and not self._has_ended(txn, memory.key, now):
+                found.append(MemoryReads(memory.key, seq, reads))
+        return found
 
     def _digest(self, document: Document) -> bytes:
         return content_digest(document, self._records.identity.embedder)
+
+
+def _within(memories: int, entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield the first entry, and those after it that have so many memories together with it."""
+    for number, entry in enumerate(entries):
+        memories -= len(entry.seqs)
+        if number and memories < 0:
+            return
+        yield entry

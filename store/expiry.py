@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .disk.environment import Environment, Transaction, WriteTransaction
 from .disk.quarantine import Quarantine
@@ -12,15 +12,12 @@ from .format import NEVER, decode_expiry, encode_expiry
 _KEY = struct.Struct(">dQ")
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Documents that have ended and are not deleted yet, each with the seqs of its memories."""
+class Entry(NamedTuple):
+    """The document that stands under `key` with the memories `seqs` ends `at` this time."""
 
-    documents: dict[str, range]
-
-    @property
-    def memories(self) -> int:
-        return sum(map(len, self.documents.values()))
+    at: float
+    key: str
+    seqs: range
 
 
 class Expiry:
@@ -36,24 +33,27 @@ class Expiry:
     def remove(self, txn: WriteTransaction, at: float, seqs: range) -> None:
         self._delete(txn, _KEY.pack(at, seqs.start))
 
-    def remove_all(self, txn: WriteTransaction, seqs: range) -> None:
-        """Remove every entry of these memories, whatever its time."""
-        places = [place for place in self.table.keys(txn) if _KEY.unpack(place)[1] == seqs.start]
-        for place in places:
-            self._delete(txn, place)
+    def holds(self, txn: Transaction, at: float, key: str, seqs: range) -> bool:
+        """Say whether exactly this entry is there, and whole."""
+        try:
+            return self.table.get(txn, _KEY.pack(at, seqs.start)) == (key, len(seqs))
+        except Damaged:
+            return False
 
     def has_ended(self, txn: Transaction, now: float) -> bool:
         """Say whether any document has ended that is not deleted yet."""
-        return bool(self.ended(txn, now, 1).documents)
+        return next(self.ended(txn, now), None) is not None
 
-    def ended(self, txn: Transaction, now: float, limit: int | None = None) -> Ended:
-        """Return the documents whose time has come, the first `limit` of them."""
-        documents: dict[str, range] = {}
-        for _, key, seqs in self._entries(txn, now):
-            if len(documents) == limit:
-                break
-            documents[key] = seqs
-        return Ended(documents)
+    def ended(self, txn: Transaction, now: float) -> Iterator[Entry]:
+        """Yield the entries whose time has come and that are not removed yet, in the order of their times."""
+        for entry in self.entries(txn):
+            if isinstance(entry, Damaged):
+                # It hides nothing here; the document's own record still says when it ended.
+                continue
+            # The bytes of positive floats are in the order of their values.
+            if entry.at > now:
+                return
+            yield entry
 
     def time_of(self, txn: Transaction, seqs: range) -> float:
         """Return when the document of these memories ends, `NEVER` when it does not; looks at every entry."""
@@ -64,18 +64,8 @@ class Expiry:
         self.table.delete(txn, place)
         self._quarantine.clear(txn, self.table.name, place)
 
-    def _entries(self, txn: Transaction, now: float) -> Iterator[tuple[float, str, range]]:
-        # The bytes of positive floats are in the order of their values.
+    def entries(self, txn: Transaction) -> Iterator[Entry | Damaged]:
+        """Yield every entry in the order of their times."""
         for place, entry in self.table.items(txn):
             at, first = _KEY.unpack(place)
-            if at > now:
-                return
-            # One that is damaged hides nothing here; the document's own record still says when it ended.
-            if not isinstance(entry, Damaged):
-                yield at, entry[0], range(first, first + entry[1])
-
-    def entries(self, txn: Transaction) -> Iterator[tuple[float, str, range] | Damaged]:
-        """Yield every entry: when, whose, and its seqs."""
-        for place, entry in self.table.items(txn):
-            at, first = _KEY.unpack(place)
-            yield entry if isinstance(entry, Damaged) else (at, entry[0], range(first, first + entry[1]))
+            yield entry if isinstance(entry, Damaged) else Entry(at, entry[0], range(first, first + entry[1]))

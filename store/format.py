@@ -33,6 +33,8 @@ _MARK = struct.Struct("<dH")
 _EXPIRY = struct.Struct("<I")
 _FINGERPRINT = struct.Struct("<IIQ")
 _VALUE_KEY = struct.Struct(">IQ")
+VALUE_KEY = np.dtype([("number", ">u4"), ("seq", ">u8")])
+"""The same for many keys in one array."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from . import limits
 from .disk.environment import DATA_FILE, Environment, Table, Transaction, WriteTransaction, closed_on_failure
 from .disk.identity import IDENTITY, identity_table, read_identity
@@ -18,6 +20,7 @@ from .disk.quarantine import Quarantine
 from .disk.seal import Damaged
 from .errors import Corrupted, FailedPrecondition, InvalidArgument, ResourceExhausted
 from .format import (
+    VALUE_KEY,
     FingerprintRecord,
     Identity,
     decode_fingerprint,
@@ -173,27 +176,31 @@ class KeyValues:
         record = self.fingerprints.get(txn, fingerprint) if fingerprint else None
         return KeyValuesView(self.values, txn, None if record is None else record.number)
 
-    def make_room(self, over: int, bytes_max: int, new: Set[int]) -> int:
-        """Remove those read least, `over` bytes and a spare, the `new` seqs last of their like; return how many.
+    def least_read(self, over: int, bytes_max: int, new: Set[int]) -> Iterator[list[bytes]]:
+        """Yield, a few at a time, the keys of those read least, `over` bytes and a spare.
 
-        Their memories are cold from then on, and can be written again from their text.
+        Equally often read, the `new` seqs come last, and of the others the oldest first.
         """
         with self.environment.reading() as txn:
             sizes = {record.number: record.value_bytes for _, record in self.by_fingerprint(txn)}
-            keys = sorted(self.values.keys(txn), key=lambda key: self._worth(decode_value_key(key)[1], new))
-        wanted = over + bytes_max // limits.SPARE_SHARE
-        dead: list[bytes] = []
-        for key in keys:
-            if wanted <= 0:
-                break
-            wanted -= sizes.get(decode_value_key(key)[0], 0)
-            dead.append(key)
-        with self.environment.writing() as txn:
-            self._delete(txn, dead)
-        return len(dead)
+            keys = np.fromiter(self.values.keys(txn), f"S{VALUE_KEY.itemsize}").view(VALUE_KEY)
+        # In arrays: with millions of them a list fills the memory, and making or sorting it stops the interpreter.
+        seqs = keys["seq"].astype(np.uint64)
+        reads = np.fromiter((self.reads.of(int(seq)) for seq in seqs), np.int64, len(seqs))
+        order = np.lexsort((seqs, np.isin(seqs, np.array(list(new), np.uint64)), reads))
+        freed = np.zeros(len(keys), np.int64)
+        for number, size in sizes.items():
+            freed[keys["number"] == number] = size
+        enough = int(np.searchsorted(np.cumsum(freed[order]), over + bytes_max // limits.SPARE_SHARE)) + 1
+        chosen = order[:enough]
+        for start in range(0, len(chosen), limits.KEY_VALUES_REMOVED_AT_ONCE):
+            part = chosen[start : start + limits.KEY_VALUES_REMOVED_AT_ONCE]
+            yield [encode_value_key(number, seq) for number, seq in keys[part].tolist()]
 
-    def _worth(self, seq: int, new: Set[int]) -> tuple[int, bool, int]:
-        return self.reads.of(seq), seq in new, seq
+    def remove(self, keys: Sequence[bytes]) -> None:
+        """Remove key-values: their memories are cold from then on, and can be written again from their text."""
+        with self.environment.writing() as txn:
+            self._delete(txn, keys)
 
     def forget(self, forgotten: Iterable[range], applied: int) -> None:
         """Remove the key-values of these seqs, of which the last was forgotten at seq `applied`."""
@@ -225,11 +232,14 @@ class KeyValues:
         with self.environment.reading() as txn:
             return max((decode_value_key(key)[1] for key in self._last_keys(txn)), default=0)
 
-    def checkpoint(self) -> None:
-        """Make `applied` durable, so that the changes up to it may be trimmed."""
+    def checkpoint(self, give_way: Callable[[], None]) -> None:
+        """Make `applied` durable, so that the changes up to it may be trimmed, and save the counts of reads."""
         with self.environment.writing() as txn:
             self.numbers.put(txn, _APPLIED, self.applied)
-            self.reads.save(txn)
+        while not self.reads.all_saved:
+            give_way()
+            with self.environment.writing() as txn:
+                self.reads.save(txn, limits.READS_SAVED_AT_ONCE)
 
     def expel(self, damages: Iterable[Damaged]) -> None:
         """Remove key-values that are damaged still, and mark them: they read as cold and can be written again."""

@@ -42,8 +42,8 @@ RECALL_KEY_VALUES_MAX = 1_024
 SEQS_MAX = 10_000
 """Seqs in one look-up."""
 
-SWEEP_MAX = 256
-"""Expired documents deleted in one transaction."""
+SWEEP_MAX = 100
+"""Memories of expired documents deleted in one transaction, for which writes wait."""
 CHANGES_MAX = 10_000
 """Entries of the log read at a time."""
 
@@ -60,8 +60,12 @@ FINGERPRINTS_MAX = 64
 """Models whose key-values one shard holds at a time."""
 KEY_VALUE_BYTES_MAX = 64 << 20
 KEY_VALUES_BATCH_MAX = 256
-KEY_VALUES_BATCH_BYTES_MAX = 64 << 20
-"""Key-values written in one transaction; a longer stream takes several."""
+KEY_VALUES_BATCH_BYTES_MAX = 8 << 20
+"""Key-values written in one transaction, for which writes wait; a longer stream takes several."""
+KEY_VALUES_REMOVED_AT_ONCE = 200
+"""Key-values that make room in one transaction, for which writes wait."""
+REST_S = 0.001
+"""Between two turns of work that writes wait for, so that those who wait have theirs."""
 
 GROUP_CHANGES_MAX = 256
 GROUP_BYTES_MAX = 8 << 20
@@ -78,8 +82,12 @@ REQUESTS_KEPT = 100_000
 
 BYTES_RESERVED = 16 << 20
 """Bytes of a disk, and of each map, that only deletes may use."""
+MOST_READ_MAX = 1_000
+"""Memories that are read most, in one answer."""
 READS_KEPT = 1 << 20
-"""Memories whose reads are counted; over it counts are halved, and those of one read dropped."""
+"""Memories whose reads are counted; over it counts are halved, in turns, and those of one read dropped."""
+READS_SAVED_AT_ONCE = 2_000
+"""Counts of reads written in one transaction, for which writes may wait."""
 SPARE_SHARE = 10
 """Key-values that are over their quota are removed until one part in so many of it is free."""
 
@@ -118,5 +126,7 @@ SNAPSHOT_CHANGES_MIN = 5_000
 """Changes after which the index is saved, when they are also a quarter of it, so that saving stays a fixed share."""
 CHANGES_KEPT = 100_000
 """Changes kept in the log behind the saved index."""
+TAKEN_UP_MAX = 100
+"""Changes that a new index may lack when it is taken up, while writes wait."""
 TRIMMED_AT_ONCE = 5_000
 """Changes dropped from the log in one transaction, for which writes wait."""

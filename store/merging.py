@@ -22,15 +22,19 @@ def merged_receipts(keys: Sequence[str], receipts: Sequence[DeleteReceipt]) -> D
 
 
 def merged_stats(
-    info: CollectionInfo, stats: Sequence[CollectionStats], missing_shards: tuple[int, ...]
+    info: CollectionInfo, stats: Sequence[CollectionStats], missing_shards: tuple[int, ...], most_read: int
 ) -> CollectionStats:
     warm: Counter[str] = Counter()
+    warm_bytes: Counter[str] = Counter()
     for one in stats:
         warm.update(one.warm)
+        warm_bytes.update(one.warm_bytes)
+    read = [memory for one in stats for memory in one.most_read]
     return CollectionStats(
         info=info,
         count=merged_counts([one.count for one in stats]),
         warm=dict(warm),
+        warm_bytes=dict(warm_bytes),
         positions=tuple(position for one in stats for position in one.positions),
         records_bytes=sum(one.records_bytes for one in stats),
         key_values_bytes=sum(one.key_values_bytes for one in stats),
@@ -40,8 +44,10 @@ def merged_stats(
         key_values_free_bytes=sum(one.key_values_free_bytes for one in stats),
         oldest_reader=max((one.oldest_reader for one in stats), default=0),
         reads=sum(one.reads for one in stats),
+        memories_read=sum(one.memories_read for one in stats),
         indices=tuple(index for one in stats for index in one.indices),
         missing_shards=missing_shards,
+        most_read=tuple(sorted(read, key=lambda memory: (-memory.reads, memory.seq))[:most_read]),
     )
 
 

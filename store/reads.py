@@ -2,11 +2,16 @@
 
 import threading
 from collections.abc import Iterable
+from heapq import nsmallest
+from itertools import islice
 
 from .disk.environment import Environment, Transaction, WriteTransaction
 from .disk.seal import Damaged
 from .format import decode_seq, decode_u64, encode_seq, encode_u64
 from .limits import READS_KEPT
+
+_AGED_SHARE = 256
+"""Over the limit, one count in so many is halved at a time, which takes a millisecond or two."""
 
 
 class Reads:
@@ -26,12 +31,13 @@ class Reads:
 
     def note(self, seqs: Iterable[int]) -> None:
         """Count one more read of each."""
+        seqs = list(seqs)
         with self._mutex:
             for seq in seqs:
                 self._counts[seq] = self._counts.get(seq, 0) + 1
                 self._unsaved.add(seq)
             if len(self._counts) > READS_KEPT:
-                self._age()
+                self._age(max(2 * len(seqs), READS_KEPT // _AGED_SHARE))
 
     def forget(self, seqs: Iterable[int]) -> None:
         """Drop the counts of memories that are gone."""
@@ -43,23 +49,42 @@ class Reads:
     def of(self, seq: int) -> int:
         return self._counts.get(seq, 0)
 
+    def most(self, limit: int) -> list[tuple[int, int]]:
+        """Return the seqs that are read most with their counts, most reads first, equal ones by seq."""
+        with self._mutex:
+            counts = self._counts.copy()
+        return nsmallest(limit, counts.items(), key=lambda item: (-item[1], item[0]))
+
+    @property
+    def memories(self) -> int:
+        """How many memories have a count."""
+        return len(self._counts)
+
     @property
     def total(self) -> int:
         with self._mutex:
             return sum(self._counts.values())
 
-    def save(self, txn: WriteTransaction) -> None:
-        """Write what changed since the last save."""
+    @property
+    def all_saved(self) -> bool:
+        return not self._unsaved
+
+    def save(self, txn: WriteTransaction, limit: int) -> None:
+        """Write up to `limit` of the counts that changed since they were saved."""
         with self._mutex:
-            changed = {seq: self._counts.get(seq) for seq in self._unsaved}
-            self._unsaved.clear()
+            seqs = sorted(self._unsaved.pop() for _ in range(min(limit, len(self._unsaved))))
+            changed = {seq: self._counts.get(seq) for seq in seqs}
         for seq, count in changed.items():
             if count is None:
                 self.table.delete(txn, encode_seq(seq))
             else:
                 self.table.put(txn, encode_seq(seq), count)
 
-    def _age(self) -> None:
-        # What was read often long ago should not stay for ever, nor the counts fill the memory.
-        self._unsaved.update(self._counts)
-        self._counts = {seq: count // 2 for seq, count in self._counts.items() if count > 1}
+    def _age(self, limit: int) -> None:
+        # What was read often long ago should not stay for ever, nor the counts fill the memory. Some at a time, in
+        # turns: those first whose turn was longest ago.
+        for seq in list(islice(self._counts, limit)):
+            count = self._counts.pop(seq) // 2
+            if count:
+                self._counts[seq] = count
+            self._unsaved.add(seq)

@@ -236,9 +236,8 @@ class Records:
 
     def mark(self, txn: WriteTransaction, damage: Damaged) -> bool:
         """Put a damaged value in quarantine; False when it was there, or when it was replaced or deleted meanwhile."""
-        tables = {table.name: table for table in (self.documents, self.memories, self.vectors, self.changes)}
-        gone = damage.table in tables and not tables[damage.table].exists(txn, damage.key)
-        if gone and not isinstance(damage, Missing):
+        tables = (self.documents, self.memories, self.vectors, self.changes, self.expiry.table)
+        if any(table.name == damage.table and not _stands(txn, table, damage) for table in tables):
             return False
         return self.quarantine.mark(txn, damage)
 
@@ -318,3 +317,10 @@ class Records:
         if number is None:
             raise Damaged("meta", key, "it is missing")
         return number
+
+
+def _stands(txn: Transaction, table: Table[Any], damage: Damaged) -> bool:
+    try:
+        return table.get(txn, damage.key) is None and isinstance(damage, Missing)
+    except Damaged:
+        return True

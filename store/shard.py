@@ -1,7 +1,7 @@
 """One shard on one disk: records, key-values and index kept in step.
 
 `N` queries, `D` embedding size. Any number of threads may call it; changes go one at a time, those of many callers in
-one commit. The order of locks is: in use, writer, index.
+one commit. The order of locks is: in use, lasting, making room, writer, index.
 """
 
 import builtins
@@ -20,8 +20,10 @@ import numpy.typing as npt
 from . import limits
 from .backup.compact import bytes_to_compact, compact
 from .backup.copying import FrozenShard, frozen
-from .backup.progress import Tally
-from .checks import Findings, check_derived, check_records, check_values
+from .backup.progress import Tally, one_at_a_time
+from .checks.findings import Findings
+from .checks.parts import Parts
+from .checks.steps import steps
 from .derived import Derived
 from .disk.durable import make_directory
 from .disk.environment import Environment, Transaction, WriteTransaction
@@ -89,7 +91,7 @@ class Shard:
         self.info = info
         self._records = records
         self._key_values = key_values
-        self._documents = Documents(records)
+        self._documents = Documents(records, key_values.reads)
         self._choices = Choices(records)
         self._room = Room(records.environment, key_values.environment, quotas.of_shard(info.shards))
         self._derived = Derived(records, key_values, path / _SNAPSHOT)
@@ -98,7 +100,10 @@ class Shard:
         self._commits = GroupCommit(records.environment, self._writer, self._committed)
         self._maintenance = Maintenance(self._derived, self._writer, self._sweep, self._sweep_is_due)
         self._notify: Callable[[], None] = lambda: None
+        self._making_room = threading.Lock()
         self._leaving = threading.Event()
+        self._lasting = threading.Lock()
+        """Held by a check, whose long reads a compaction would wait for while everybody waits for it; and by that."""
         self._closed = False
 
     @classmethod
@@ -193,7 +198,7 @@ class Shard:
         )
 
     def sweep(self, limit: int = limits.SWEEP_MAX) -> int:
-        """Delete up to `limit` documents that have expired, and return how many; they were hidden before."""
+        """Delete some documents that have expired, of up to `limit` memories or one, and return how many."""
         with self._using():
             return self._sweep(limit)
 
@@ -310,6 +315,8 @@ class Shard:
         key = check_fingerprint(fingerprint)
         stored: builtins.list[bool] = []
         for batch in _batches(items):
+            if stored:
+                time.sleep(limits.REST_S)
             stored += self._put_batch(key, batch)
         return stored
 
@@ -339,13 +346,15 @@ class Shard:
         with self._using():
             return self._room.is_there_for_key_values()
 
-    def stats(self) -> CollectionStats:
+    def stats(self, most_read: int = 0) -> CollectionStats:
         key_values, records = self._key_values, self._records
         with self._using(), records.environment.reading() as txn, key_values.environment.reading() as kv_txn:
+            fingerprints = list(key_values.by_fingerprint(kv_txn))
             return CollectionStats(
                 info=self.info,
                 count=self._documents.count(txn, time.time()),
-                warm={name: record.count for name, record in key_values.by_fingerprint(kv_txn)},
+                warm={name: record.count for name, record in fingerprints},
+                warm_bytes={name: record.count * record.value_bytes for name, record in fingerprints},
                 positions=(records.position(txn),),
                 records_bytes=records.environment.bytes_used(txn),
                 key_values_bytes=key_values.environment.bytes_used(kv_txn),
@@ -355,25 +364,34 @@ class Shard:
                 key_values_free_bytes=key_values.environment.free_bytes(kv_txn),
                 oldest_reader=max(records.environment.oldest_reader(), key_values.environment.oldest_reader()),
                 reads=key_values.reads.total,
+                memories_read=key_values.reads.memories,
                 indices=(self._derived.state(),),
+                most_read=tuple(self._documents.most_read(txn, most_read, time.time())),
             )
 
-    def check(self, full: bool) -> CheckReport:
+    def check(self, full: bool, tally: Tally) -> CheckReport:
         """Verify that records, log, index and key-values agree; `full` also reads every value.
 
-        Changes wait while the agreement is checked, so that all is seen at the same seq; reads go on.
+        Reads and changes go on. `tally` counts steps, and ends the check by raising.
+
+        Raises:
+            Unavailable: the shard was closed meanwhile.
         """
-        findings = Findings()
-        with self._using():
-            with self._writer:
-                check_records(self._records, full, findings)
-                check_derived(self._records, self._key_values, self._derived.index, full, findings)
-            if full:
-                check_values(self._key_values, findings)
+
+        def look() -> None:
+            if self._leaving.is_set():
+                raise Unavailable(f"collection {self.info.name!r} is being closed; its check was given up")
+            tally.add(0)
+
+        findings = Findings(look)
+        parts = Parts(self._records, self._key_values, self._derived.index, self._writer)
+        with self._using(), one_at_a_time(self._lasting, lambda *_: look()):
+            for step in steps(full):
+                step(parts, findings)
+                tally.add(1)
             values = self._key_values.values.name
-            with self._writer:
-                self._derived.quarantine([damage for damage in findings.damages if damage.table != values])
-                self._key_values.expel([damage for damage in findings.damages if damage.table == values])
+            self._quarantine([damage for damage in findings.damages if damage.table != values])
+            self._expel([damage for damage in findings.damages if damage.table == values])
         return findings.report()
 
     @contextmanager
@@ -407,7 +425,7 @@ class Shard:
             ResourceExhausted: there is no space for a copy beside the file; nothing was changed.
             Unavailable: the shard was closed meanwhile; nothing was changed.
         """
-        with self._using():
+        with self._using(), one_at_a_time(self._lasting, lambda *_: tally.add(0)):
             for environment in self._environments():
                 compact(environment, self._writer, self._leaving.is_set, tally)
 
@@ -519,21 +537,29 @@ class Shard:
         return values, damages
 
     def _put_batch(self, fingerprint: bytes, batch: Sequence[tuple[int, bytes]]) -> builtins.list[bool]:
-        # Under the writer lock no memory goes away between the look and the commit.
-        with self._using(), self._writer:
-            with self._records.environment.reading() as txn:
-                live = self._records.live_at(txn, [seq for seq, _ in batch], time.time())
-            kept = [item for item, is_live in zip(batch, live, strict=True) if is_live]
-            if kept:
-                self._room.check()
-                self._key_values.put(fingerprint, kept)
-                self._make_room({seq for seq, _ in kept})
+        with self._using():
+            # Under the writer lock no memory goes away between the look and the commit.
+            with self._writer:
+                with self._records.environment.reading() as txn:
+                    live = self._records.live_at(txn, [seq for seq, _ in batch], time.time())
+                kept = [item for item, is_live in zip(batch, live, strict=True) if is_live]
+                if kept:
+                    self._room.check()
+                    self._key_values.put(fingerprint, kept)
+            self._make_room({seq for seq, _ in kept})
             return live
 
     def _make_room(self, new: Set[int]) -> None:
-        most, over = self._room.quotas.key_values_bytes_max, self._room.key_values_over()
-        if most is not None and over:
-            self._key_values.make_room(over, most, new)
+        most = self._room.quotas.key_values_bytes_max
+        if most is None or not self._room.key_values_over():
+            return
+        with self._making_room:
+            # Whoever had the lock before may have made enough.
+            over = self._room.key_values_over()
+            for keys in self._key_values.least_read(over, most, new) if over else ():
+                with self._writer:
+                    self._key_values.remove(keys)
+                time.sleep(limits.REST_S)
 
     def _expel(self, damages: Sequence[Damaged]) -> None:
         if damages:

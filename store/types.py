@@ -54,7 +54,8 @@ class StoredDocument:
     """A document as it stands in the store.
 
     `version` is the seq of its last change, `memories` the seqs of its references in the order of the text,
-    `updated_at` the time of that change, `expires_at` when it ends, None for never.
+    `updated_at` the time of that change, `expires_at` when it ends, None for never. `reads` says how often the
+    key-values of each of its memories were read.
     """
 
     key: str
@@ -64,6 +65,7 @@ class StoredDocument:
     memories: tuple[int, ...]
     updated_at: float
     expires_at: float | None = None
+    reads: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,11 @@ class Hits(list[Hit]):
     def __init__(self, hits: Iterable[Hit], missing_shards: tuple[int, ...] = ()) -> None:
         super().__init__(hits)
         self.missing_shards = missing_shards
+
+    @staticmethod
+    def missing_of(hits: Sequence[Hit]) -> tuple[int, ...]:
+        """Return the shards that could not be asked for these hits; a plain list has none."""
+        return hits.missing_shards if isinstance(hits, Hits) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +204,15 @@ class IndexState:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryReads:
+    """How often a memory's key-values were read, older reads weighing less; `key` is its document's."""
+
+    key: str
+    seq: int
+    reads: int
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionStats:
     """The state of a collection. Byte counts are bytes on disk (LMDB pages in use) unless they say otherwise."""
 
@@ -204,6 +220,8 @@ class CollectionStats:
     count: Count
     warm: Mapping[str, int]
     """Memories with key-values, by model fingerprint."""
+    warm_bytes: Mapping[str, int]
+    """Bytes of these key-values: those of a model that serves no more are dead weight."""
     positions: tuple[int, ...]
     """Seq of the last change in each shard."""
     records_bytes: int
@@ -213,16 +231,20 @@ class CollectionStats:
     quarantined: int
     """Values that failed their checksum and are no longer served."""
     records_free_bytes: int
-    """Bytes of the file of records that hold nothing: used again by writes, given back by `compact`."""
+    """Bytes of the file of records that are dead: used again by writes, given back by `compact`."""
     key_values_free_bytes: int
     oldest_reader: int
     """How many commits the oldest read under way lags behind: pages freed since cannot be used again until it ends."""
     reads: int
     """How often key-values were read, those of each memory that has some summed up, older reads weighing less."""
+    memories_read: int
+    """Memories whose key-values were ever read; `get` and `list` tell of each memory."""
     indices: tuple[IndexState, ...]
     """The vector index of each shard."""
     missing_shards: tuple[int, ...] = ()
     """Shards that are damaged and not served; what this says is of the others."""
+    most_read: tuple[MemoryReads, ...] = ()
+    """The memories that are read most, as many as were asked for, most reads first."""
 
 
 @dataclass(frozen=True, slots=True)

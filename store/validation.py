@@ -198,6 +198,10 @@ def check_limit(limit: int, most: int) -> None:
     _check_range(limit, most, "limit")
 
 
+def check_most_read(number: int) -> None:
+    _check_range(number, limits.MOST_READ_MAX, "most_read", least=0)
+
+
 def check_fingerprint(fingerprint: str) -> bytes:
     """Return the fingerprint as bytes."""
     if not isinstance(fingerprint, str) or not fingerprint:
@@ -243,9 +247,9 @@ def _check_count(count: int, most: int, what: str) -> None:
         raise InvalidArgument(f"{count} {what}, at most {most} are allowed")
 
 
-def _check_range(number: int, most: int, what: str) -> None:
-    if not _is_int(number) or not 1 <= number <= most:
-        raise InvalidArgument(f"{what} is {number!r:.100}, allowed are 1 to {most}")
+def _check_range(number: int, most: int, what: str, least: int = 1) -> None:
+    if not _is_int(number) or not least <= number <= most:
+        raise InvalidArgument(f"{what} is {number!r:.100}, allowed are {least} to {most}")
 
 
 def _is_int(number: object) -> bool:

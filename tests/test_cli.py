@@ -18,6 +18,7 @@ from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
 from memory3.model.loading import TINY
 from memory3.store.disk.lock_file import server_address
+from memory3.store.placement import shard_of_key
 from memory3.store.types import Document
 
 COMMAND = [sys.executable, "-m", "memory3.cli"]
@@ -101,7 +102,11 @@ def test_the_whole_way_over_a_server(on: list[str], example_folder: Path) -> Non
     receipt = run_json("delete", "tipsy-eel.md", "nothing", *on)
     assert (receipt["deleted"], receipt["missing"]) == (["tipsy-eel.md"], ["nothing"])
     assert run_json("stats", *on)["count"]["documents"] == 39
-    assert "39" in run("stats", *on).stdout
+    shown = run("stats", "--most-read", 2, *on).stdout
+    assert "39" in shown and "memories read most" in shown
+    read = run_json("stats", "--most-read", 2, *on)["most_read"]
+    assert len(read) == 2 and read[0]["reads"] >= read[1]["reads"] >= 1
+    assert read[0]["reads"] in run_json("get", read[0]["key"], *on)["reads"]
     assert run_json("check", "--full", *on)["ok"] is True
     assert "all is well" in run("check", *on).stdout
     assert "no document 'tipsy-eel.md'" in run("get", "tipsy-eel.md", *on, code=1).stderr
@@ -184,6 +189,15 @@ def test_without_a_server_the_directory_is_opened(tmp_path: Path, random_model: 
     assert run_json("ask", "Who keeps bees?", "--max-tokens", 3, env=env)["memories"][0]["key"] == "note"
 
 
+def test_shards_that_were_not_asked_are_named(tmp_path: Path, random_model: str) -> None:
+    env = {"MEMORY3_DATA": str(tmp_path), "MEMORY3_MODEL": random_model, "MEMORY3_SHARDS": "2"}
+    run("add", "-", "--key", "note", stdin=BEES.encode(), env=env)
+    (tmp_path / f"collections/00000001/shard-{1 - shard_of_key('note', 2):04}/records/data.mdb").unlink()
+    for command in (("search", "bees"), ("ask", "Who keeps bees?", "--max-tokens", 3)):
+        ran = run(*command, "--json", env=env)
+        assert "note" in ran.stdout and "not asked: memory3 check" in ran.stderr
+
+
 def test_commands_find_the_server_on_their_directory(tmp_path: Path, random_model: str) -> None:
     data = tmp_path / "data"
     with serving(data, random_model) as (process, address):
@@ -210,7 +224,7 @@ def test_a_directory_is_backed_up_and_compacted_while_it_is_served(tmp_path: Pat
         assert f"served at {address}" in refused.stderr
         compacted = run_json("compact", "--data", data)
         assert compacted["collection"] == "default" and compacted["bytes_after"] <= compacted["bytes_before"]
-        assert "free in the file" in run("stats", "--data", data).stdout
+        assert "dead: free for what is written next" in run("stats", "--data", data).stdout
     assert run_json("restore", backup, "--check") == report
     assert not new.exists()
     assert "restored from" in run("restore", backup, "--data", new).stdout

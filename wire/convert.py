@@ -26,6 +26,7 @@ from ..store.types import (
     Hit,
     IndexKind,
     IndexState,
+    MemoryReads,
     Metadata,
     MetadataValue,
     StoredDocument,
@@ -92,6 +93,7 @@ def stored_to_wire(stored: StoredDocument) -> pb.StoredDocument:
         memories=stored.memories,
         updated_at=stored.updated_at,
         expires_at=stored.expires_at,
+        reads=stored.reads,
     )
 
 
@@ -104,6 +106,7 @@ def stored_from_wire(stored: pb.StoredDocument) -> StoredDocument:
         memories=tuple(stored.memories),
         updated_at=stored.updated_at,
         expires_at=stored.expires_at if stored.HasField("expires_at") else None,
+        reads=tuple(stored.reads),
     )
 
 
@@ -237,6 +240,9 @@ def stats_to_wire(stats: CollectionStats) -> pb.CollectionStats:
         reads=stats.reads,
         indices=map(index_to_wire, stats.indices),
         missing_shards=stats.missing_shards,
+        warm_bytes=dict(stats.warm_bytes),
+        memories_read=stats.memories_read,
+        most_read=map(memory_reads_to_wire, stats.most_read),
     )
 
 
@@ -256,7 +262,18 @@ def stats_from_wire(stats: pb.CollectionStats) -> CollectionStats:
         reads=stats.reads,
         indices=tuple(map(index_from_wire, stats.indices)),
         missing_shards=tuple(stats.missing_shards),
+        warm_bytes=dict(stats.warm_bytes),
+        memories_read=stats.memories_read,
+        most_read=tuple(map(memory_reads_from_wire, stats.most_read)),
     )
+
+
+def memory_reads_to_wire(memory: MemoryReads) -> pb.MemoryReads:
+    return pb.MemoryReads(key=memory.key, seq=memory.seq, reads=memory.reads)
+
+
+def memory_reads_from_wire(memory: pb.MemoryReads) -> MemoryReads:
+    return MemoryReads(memory.key, memory.seq, memory.reads)
 
 
 def index_to_wire(index: IndexState) -> pb.IndexState:
@@ -286,7 +303,7 @@ def report_from_wire(report: pb.CheckReport) -> CheckReport:
 
 
 def progress_to_wire(done: int, total: int) -> pb.Progress:
-    return pb.Progress(done_bytes=done, total_bytes=total)
+    return pb.Progress(done=done, total=total)
 
 
 def backup_to_wire(report: BackupReport) -> pb.BackupReport:
@@ -326,7 +343,8 @@ def event_to_wire(event: GenerationEvent) -> generation_pb.GenerateResponse:
         return generation_pb.GenerateResponse(text=event.text)
     if isinstance(event, Recalled):
         memories = [hit_to_wire(hit) for hit in event.memories]
-        return generation_pb.GenerateResponse(recalled=generation_pb.Recalled(chunk=event.chunk, memories=memories))
+        recalled = generation_pb.Recalled(chunk=event.chunk, memories=memories, missing_shards=event.missing_shards)
+        return generation_pb.GenerateResponse(recalled=recalled)
     reason = generation_pb.FINISH_REASON_STOP if event.reason == "stop" else generation_pb.FINISH_REASON_LENGTH
     finished = generation_pb.Finished(reason=reason, tokens=event.tokens, seconds=dict(event.seconds))
     return generation_pb.GenerateResponse(finished=finished)
@@ -339,7 +357,8 @@ def event_from_wire(response: generation_pb.GenerateResponse) -> GenerationEvent
         return Text(response.text)
     if kind == "recalled":
         recalled = response.recalled
-        return Recalled(recalled.chunk, tuple(hit_from_wire(hit) for hit in recalled.memories))
+        memories = tuple(hit_from_wire(hit) for hit in recalled.memories)
+        return Recalled(recalled.chunk, memories, tuple(recalled.missing_shards))
     if kind == "finished":
         finished = response.finished
         reason = finished.reason == generation_pb.FINISH_REASON_LENGTH

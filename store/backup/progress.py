@@ -6,13 +6,13 @@ from threading import Lock
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Told (bytes done, of how many); an exception that it raises stops the work, which then leaves nothing behind."""
+"""Told (done, of how many); an exception that it raises stops the work, which then leaves nothing behind."""
 
 _LOOK_S = 0.2
 
 
 class Tally:
-    """Counts the bytes done of `total`, and tells of them."""
+    """Counts what is done of `total`, bytes or steps, and tells of it."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress = progress

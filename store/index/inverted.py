@@ -31,6 +31,7 @@ grows is built anew in one go; before it comes to that, the index is clustered a
 _TABLE: int = faiss.DirectMap.Hashtable  # type: ignore[attr-defined]  # missing in FAISS's stubs
 _NO_TABLE: int = faiss.DirectMap.NoMap  # type: ignore[attr-defined]
 _ID_BYTES = 8
+_NO_IDS: Ids = np.empty(0, np.int64)
 _TABLE_ENTRY_BYTES = 48
 _BUCKET_BYTES = 8
 
@@ -129,8 +130,12 @@ class InvertedLists:
 
     def ids(self) -> Ids:
         """Return all ids, in no order; an id that is held twice comes twice."""
-        held = [self.entries(number, 0, self.size(number))[0] for number in range(self.lists)]
-        return np.concatenate(held)
+        return np.concatenate([self.ids_of(number) for number in range(self.lists)])
+
+    def ids_of(self, number: int) -> Ids:
+        """Return a copy of the ids (N,) of a list."""
+        size = self.size(number)
+        return np.array(faiss.rev_swig_ptr(self._faiss.invlists.get_ids(number), size)) if size else _NO_IDS
 
     def size(self, number: int) -> int:
         """Return how many entries a list has."""
@@ -139,7 +144,7 @@ class InvertedLists:
     def entries(self, number: int, start: int, stop: int) -> tuple[Ids, Codes]:
         """Return copies of entries of a list: ids (N,) and codes (N, code_bytes)."""
         if start >= stop:
-            return np.empty(0, np.int64), np.empty((0, self.code_bytes), np.uint8)
+            return _NO_IDS, np.empty((0, self.code_bytes), np.uint8)
         lists = self._faiss.invlists
         ids = faiss.rev_swig_ptr(lists.get_ids(number), stop)[start:]
         codes = faiss.rev_swig_ptr(lists.get_codes(number), stop * self.code_bytes)[start * self.code_bytes :]

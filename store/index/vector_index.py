@@ -185,15 +185,27 @@ class VectorIndex:
         return old
 
     def seqs(self) -> Seqs:
-        """Return the seqs of all vectors, in no order."""
-        with self._lock.reading():
-            return self._lists.ids() + self.base
+        """Return the seqs of all vectors, in no order; each list as it is when it comes to it."""
+        while (found := self._ids_of(self._lists)) is None:
+            pass
+        return np.concatenate(found) + self.base
 
-    def holds(self, seq: int, vector: Vector) -> bool:
-        """Say whether the index holds under `seq` what it would hold for this vector (D,)."""
+    def _ids_of(self, lists: InvertedLists) -> list[Seqs] | None:
+        """Return the ids of each list; None when there were other lists meanwhile."""
+        found: list[Seqs] = []
+        for number in range(lists.lists):
+            # One list at a time, because writes wait.
+            with self._lock.reading():
+                if self._lists is not lists:
+                    return None
+                found.append(lists.ids_of(number))
+        return found
+
+    def holds(self, seq: int, vector: Vector | None = None) -> bool:
+        """Say whether the index holds `seq`; with a vector (D,), whether it holds what it would hold for that."""
         with self._lock.reading():
             code = self._lists.code(seq - self.base)
-            return code is not None and np.array_equal(code, self._lists.encode(vector))
+            return code is not None and (vector is None or np.array_equal(code, self._lists.encode(vector)))
 
     def _candidates(
         self, lists: InvertedLists, queries: Matrix, k: int, share: float, bits: npt.NDArray[np.uint8] | None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from memory3.answers import Recalled
 from memory3.changes import ChangeStream
 from memory3.client import Client
 from memory3.cluster.embedded import Embedded
@@ -336,6 +337,12 @@ def test_a_missing_shard_is_told_over_grpc(tmp_path: Path, random_model: str) ->
         hits = client.recall("text 7", 20)
         assert isinstance(hits, Hits) and hits.missing_shards == (2,) == client.stats().missing_shards
         assert hits and 2 not in {hit.shard for hit in hits}
+        for asked in (client, memory):
+            stream = asked.ask("What is text 7?", max_tokens=2)
+            recalled = next(stream.events())
+            assert isinstance(recalled, Recalled) and recalled.missing_shards == (2,) and recalled.memories
+            assert stream.result().missing_shards == (2,)
+            assert asked.ask("What is text 7?", max_tokens=2, memories=0).result().missing_shards == ()
         with pytest.raises(Corrupted, match=r"shard 2 .* is missing"):
             client.count()
         assert not client.check().ok

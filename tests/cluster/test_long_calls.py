@@ -1,4 +1,4 @@
-"""Backups and compactions over real gRPC: how far they are, their reports, and callers who go away."""
+"""Backups, compactions and checks over real gRPC: how far they are, their reports, and callers who go away."""
 
 import threading
 import time
@@ -14,6 +14,7 @@ from memory3.cluster.server import Server
 from memory3.store.backup.restore import restore, verify
 from memory3.store.collection import Collection
 from memory3.store.errors import FailedPrecondition, InvalidArgument, Memory3Error, NotFound
+from memory3.store.metadata import content_digest
 from memory3.store.types import Document, EmbeddedDocument, Reference
 
 Both = Embedded | Client
@@ -119,6 +120,44 @@ def test_a_caller_who_goes_away_ends_the_work(
     compacted = client.compact()
     assert compacted.bytes_after < compacted.bytes_before
     client.backup(tmp_path / "backup")
+
+
+def test_client_and_embedded_check_alike(own: tuple[Embedded, Client]) -> None:
+    memory, client = own
+    churn(memory.opened("default"))
+    for full in (False, True):
+        told: list[tuple[int, int]] = []
+        report = client.check(full=full, progress=lambda *how_far, told=told: told.append(how_far))
+        assert report == memory.check(full=full) and report.ok and report.documents == 100
+        assert told and told[-1][0] == told[-1][1] > 0
+
+
+def test_a_caller_who_goes_away_ends_a_check(own: tuple[Embedded, Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Enough(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        if digested:
+            raise Enough
+
+    def digest(document: Document, embedder: str) -> bytes:
+        digested.append(1)
+        time.sleep(0.05)
+        return content_digest(document, embedder)
+
+    memory, client = own
+    churn(memory.opened("default"))
+    digested: list[int] = []
+    monkeypatch.setattr(long_call, "TELL_S", 0.02)
+    monkeypatch.setattr("memory3.store.checks.findings._BATCH", 1)
+    monkeypatch.setattr("memory3.store.checks.records.content_digest", digest)
+    with pytest.raises(Enough):
+        client.check(full=True, progress=stop)
+    deadline = time.monotonic() + 20
+    while any(thread.name == "memory3-long-call" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert len(digested) < 100
 
 
 def test_stopping_the_server_ends_the_work(tmp_path: Path, random_model: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +56,20 @@ def test_client_and_embedded_answer_alike(client: Client, memory: Embedded, coll
             of.check(full=True, collection=collection),
             of.describe_collection(collection),
             of.list_collections(),
+            of.stats(most_read=2, collection=collection),
+        ]
+
+    def generated(of: Client | Embedded) -> list[object]:
+        return [
             of.ask("who keeps bees?", max_tokens=4, collection=collection).result().text,
             of.generate("Mira", max_tokens=4, collection=collection).result().memories,
-            replace(of.stats(collection=collection), reads=0),
         ]
 
     memory.write(collection=collection)
-    for over_grpc, in_process in zip(everything(client), everything(memory), strict=True):
-        assert over_grpc == in_process
+    for ask in (everything, generated, everything):
+        for over_grpc, in_process in zip(ask(client), ask(memory), strict=True):
+            assert over_grpc == in_process
+    assert len(client.stats(most_read=2, collection=collection).most_read) == 2
 
 
 def test_an_answer_streams_its_events_in_order(client: Client, collection: str) -> None:

@@ -117,6 +117,29 @@ def test_what_changes_while_it_is_built_is_in_it(tmp_path: Path, monkeypatch: py
         assert "text 5" not in recalled(collection, "text 5", 100)
 
 
+def test_it_is_taken_up_when_little_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a large upsert had brought meanwhile was put into the new index while all writes waited."""
+    monkeypatch.setattr(limits, "TAKEN_UP_MAX", 2)
+    replay, missing = Builder.replay, []
+    with collection_at(tmp_path) as collection:
+
+        def replayed(builder: Builder, lists: InvertedLists, position: int, give_way: GiveWay) -> int:
+            reached = replay(builder, lists, position, give_way)
+            if collection._shards[0]._writer.locked():
+                missing.append(reached - position)
+            elif len(written) < 3:
+                written.append(1)
+                fill(collection, range(100 * len(written), 100 * len(written) + 30))
+            return reached
+
+        written: list[int] = []
+        monkeypatch.setattr(Builder, "replay", replayed)
+        fill(collection, range(60))
+        assert settled(collection).kind is IndexKind.QUANTIZED
+        assert missing == [0] and len(written) == 3
+        assert_all_found(collection, [*range(60), *range(100, 130), *range(200, 230), *range(300, 330)])
+
+
 def test_the_log_is_kept_for_an_index_that_is_being_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CHANGES_KEPT", 1)
     with collection_at(tmp_path) as collection:

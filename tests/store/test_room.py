@@ -5,8 +5,8 @@ import pytest
 from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
-from memory3.store.errors import ResourceExhausted
-from memory3.store.types import Quotas
+from memory3.store.errors import InvalidArgument, ResourceExhausted
+from memory3.store.types import MemoryReads, Quotas
 
 from .builders import DIMENSION, EMBEDDER, embedded
 
@@ -108,7 +108,33 @@ def test_key_values_read_least_make_room_for_new_ones(tmp_path: Path) -> None:
         assert collection.check(full=True).problems == ()
 
 
-def test_reads_are_kept_from_one_opening_to_the_next_and_go_with_their_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shards", [1, 3])
+def test_reads_are_told_memory_by_memory(tmp_path: Path, shards: int) -> None:
+    for collection in opened(tmp_path, Quotas(), shards):
+        seqs = fill(collection, 12)
+        for times, seq in enumerate(seqs[:5]):
+            collection.fetch_key_values("model", [seq] * times)
+        counts = [0, 1, 2, 3, 4, *[0] * 7]
+        stored = collection.get([f"key {n}" for n in range(12)])
+        assert [document.reads for document in stored if document is not None] == [(count,) for count in counts]
+        page = {document.key: document.reads for document in collection.list(100).documents}
+        assert page == {f"key {n}": (count,) for n, count in enumerate(counts)}
+        stats = collection.stats(3)
+        assert stats.most_read == tuple(MemoryReads(f"key {n}", seqs[n], n) for n in (4, 3, 2))
+        assert (stats.memories_read, stats.reads) == (4, 10)
+        assert stats.warm_bytes == {"model": 12 * VALUE_BYTES}
+        collection.delete(["key 4"])
+        assert [memory.key for memory in collection.stats(100).most_read] == ["key 3", "key 2", "key 1"]
+        assert collection.stats().most_read == ()
+        for refused in (-1, 1_001):
+            with pytest.raises(InvalidArgument, match="most_read"):
+                collection.stats(refused)
+
+
+def test_reads_are_kept_from_one_opening_to_the_next_and_go_with_their_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "READS_SAVED_AT_ONCE", 1)
     for collection in opened(tmp_path, Quotas()):
         first, second = fill(collection, 2)
         collection.fetch_key_values("model", [first, second, second])

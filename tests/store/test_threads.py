@@ -1,23 +1,28 @@
 """Many threads at once: no crash, no stale answer, and nothing missing in between."""
 
+import gc
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
+from memory3.store.disk.environment import Environment
 from memory3.store.errors import Unavailable
-from memory3.store.types import Document, EmbeddedDocument, IndexKind, Reference
+from memory3.store.types import Document, EmbeddedDocument, IndexKind, Quotas, Reference
 
-from .builders import DIMENSION, EMBEDDER, collection_at, embedded, vector_of
+from .builders import DIMENSION, EMBEDDER, collection_at, embedded, seq_key, vector_of
 
 SECONDS = 2.0
+
+T = TypeVar("T")
 
 
 class Storm:
@@ -67,11 +72,38 @@ class Holds:
         self.seconds: list[float] = []
 
     @contextmanager
-    def counted(self, lock: AbstractContextManager[object]) -> Iterator[None]:
-        with lock:
+    def counted(self, lock: AbstractContextManager[T]) -> Iterator[T]:
+        with lock as held:
             start = time.thread_time()
-            yield
+            yield held
             self.seconds.append(time.thread_time() - start)
+
+
+class CountedLock:
+    """A lock whose holds are counted."""
+
+    def __init__(self, lock: threading.Lock, holds: Holds) -> None:
+        self._lock = lock
+        self._holds = holds
+        self._entered = ExitStack()
+
+    def __enter__(self) -> None:
+        entered = ExitStack()
+        entered.enter_context(self._holds.counted(self._lock))
+        # Only the thread that has the lock comes here.
+        self._entered = entered
+
+    def __exit__(self, *_: object) -> None:
+        self._entered.close()
+
+
+@pytest.fixture
+def frozen() -> Iterator[None]:
+    """As in a server: the collector need not look through what was loaded, amid somebody's hold."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +213,82 @@ def test_recall_bridges_a_commit_that_the_index_has_not_seen(tmp_path: Path, mon
         assert collection.check(full=True).problems == ()
 
 
+def churn(collection: Collection, keys: list[str]) -> Callable[[], None]:
+    """A writer of these keys: documents of several memories, some with a time to end, and their key-values."""
+    numbers = iter(range(1 << 30))
+
+    def write() -> None:
+        key, number = random.choice(keys), next(numbers)
+        if random.random() < 0.25:
+            collection.delete([key])
+            return
+        ends = time.time() + 0.1 if random.random() < 0.2 else None
+        texts = [f"{key} {number} {part}" for part in range(random.randint(1, 4))]
+        collection.upsert([embedded(key, *texts, metadata={"part": number % 3, "key": key}, expires_at=ends)])
+        (stored,) = collection.get([key])
+        if stored is not None:
+            collection.put_key_values("model", [(seq, b"%20d" % seq) for seq in stored.memories])
+
+    return write
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_a_check_beside_writers_tells_nothing_false(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clustered: bool
+) -> None:
+    if clustered:
+        always_due(monkeypatch)
+    checks: list[int] = []
+
+    def check() -> None:
+        assert collection.check(full=True).problems == ()
+        checks.append(1)
+
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded(f"other {i}", f"other {i}") for i in range(200)])
+        index = collection._shards[0]._derived.index
+        write = churn(collection, [f"key {i}" for i in range(40)])
+        storm = Storm()
+        for work in (write, write, write, check):
+            storm.add(work)
+        storm.run(enough=lambda: len(checks) >= 10 and storm.turns > 300 and index.generation >= 3 * clustered)
+
+
+def test_a_check_beside_writers_finds_what_is_broken(tmp_path: Path) -> None:
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded(key, key) for key in "abcd"])
+        shard, (a, b, c, d) = collection._shards[0], range(1, 5)
+        collection.delete(["d"])
+        with shard._records.environment.writing() as txn:
+            shard._records.vectors.delete(txn, seq_key(a))
+            shard._records.vectors.put(txn, seq_key(b), vector_of("x"))
+            shard._records.memories.delete(txn, seq_key(c))
+        shard._key_values.put(b"model", [(d, b"%20d" % d)])
+        lists, orphan, vectors = shard._derived.index._lists, np.array([1 << 30]), vector_of("x")[None]
+        lists.add(orphan, vectors, lists.assign(orphan, vectors))
+        broken = {
+            f"seq {a} has a memory and no vector",
+            f"the index holds another vector for memory {b} than the records",
+            f"document 'c' names memory {c}, which is missing",
+            f"seq {c} has a vector and no memory",
+            f"the index holds {c}, which is no live memory",
+            f"key-values of seq {d} stand for no live memory",
+            f"the index holds {1 << 30}, which is no live memory",
+        }
+        checks: list[int] = []
+
+        def check() -> None:
+            assert set(collection.check(full=True).problems) == broken
+            checks.append(1)
+
+        write = churn(collection, [f"key {i}" for i in range(40)])
+        storm = Storm()
+        for work in (write, write, check):
+            storm.add(work)
+        storm.run(enough=lambda: len(checks) >= 5 and storm.turns > 100)
+
+
+@pytest.mark.usefixtures("frozen")
 def test_no_write_waits_long_for_searches_saving_or_clustering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recall of 1,024 queries held the index for its whole length, and a save the writer lock for the whole file."""
     dimension, memories = 384, 12_000
@@ -210,7 +318,7 @@ def test_no_write_waits_long_for_searches_saving_or_clustering(tmp_path: Path, m
 
         def cluster_and_save() -> None:
             shard._maintenance._worked_since = time.monotonic()
-            derived.cluster(holds.counted(shard._writer), give_way)
+            derived.cluster(CountedLock(shard._writer, holds), give_way)
             derived._saved = None
             derived.save(give_way)
             ended.append(True)
@@ -222,6 +330,47 @@ def test_no_write_waits_long_for_searches_saving_or_clustering(tmp_path: Path, m
         storm.add(lambda: collection.upsert([document(vectors[:5])]))
         storm.run(3.0, enough=lambda: bool(ended) and len(holds.seconds) > 300)
         assert max(holds.seconds) < 0.05
+
+
+@pytest.mark.usefixtures("frozen")
+def test_no_write_waits_long_for_upkeep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeping a document looked at all that will expire; making room for key-values sorted them all; both under the
+    lock. The counts of reads were saved in one transaction, however many there were."""
+
+    def count_transactions(environment: Environment) -> None:
+        begin = environment.writing
+        monkeypatch.setattr(environment, "writing", lambda: holds.counted(begin()))
+
+    memories = 10_000
+    with DataDirectory.open(tmp_path) as directory:
+        collection = directory.create_collection("one", EMBEDDER, DIMENSION)
+        shard = collection._shards[0]
+        for start in range(0, memories, 500):
+            numbers = range(start, start + 500)
+            collection.upsert([embedded(str(i), f"text {i}", expires_at=time.time() + 1e6) for i in numbers])
+            collection.put_key_values("model", [(i + 1, bytes(100)) for i in numbers])
+        shard._maintenance.wait()
+
+        holds = Holds()
+        lock = CountedLock(shard._writer, holds)
+        for owner, name in ((shard, "_writer"), (shard._commits, "_lock"), (shard._maintenance, "_writer")):
+            setattr(owner, name, lock)
+        for environment in (shard._records.environment, shard._key_values.environment):
+            count_transactions(environment)
+
+        ends = time.time() + 1
+        for start in range(0, 500, 50):
+            collection.upsert([embedded(f"ends {i}", f"ends {i}", expires_at=ends) for i in range(start, start + 50)])
+        time.sleep(max(0.0, ends - time.time()))
+        while collection.sweep():
+            pass
+        shard._room.quotas = Quotas(key_values_bytes_max=collection.stats().key_values_bytes - 1)
+        collection.put_key_values("model", [(memories, bytes(100))])
+        assert memories - 2_000 < collection.stats().warm["model"] < memories
+        for start in range(0, 200_000, 1_000):
+            shard._key_values.reads.note(range(start, start + 1_000))
+        collection.save()
+        assert len(holds.seconds) > 100 and max(holds.seconds) < 0.05
 
 
 def test_closing_and_dropping_wait_for_calls_under_way(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from memory3.store.types import (
     Hit,
     IndexKind,
     IndexState,
+    MemoryReads,
     StoredDocument,
 )
 from memory3.wire import convert
@@ -34,7 +35,7 @@ METADATA = st.dictionaries(
 def test_documents(key: str, text: str, metadata: dict[str, str | int | float | bool]) -> None:
     document = Document(key, text, metadata)
     assert convert.document_from_wire(convert.document_to_wire(document)) == document
-    stored = StoredDocument(key, text, metadata, 3, (1, 2), 1.5)
+    stored = StoredDocument(key, text, metadata, 3, (1, 2), 1.5, None, (4, 0))
     back = convert.stored_from_wire(convert.stored_to_wire(stored))
     assert back == stored
     assert {name: type(value) for name, value in back.metadata.items()} == {
@@ -65,7 +66,12 @@ def test_vectors() -> None:
 def test_what_is_told_of_the_disk() -> None:
     info = CollectionInfo("c", "e", 3, 2)
     indices = (IndexState(IndexKind.EXACT, 1, 1, False, None), IndexState(IndexKind.QUANTIZED, 2, 3, True, 4))
-    stats = CollectionStats(info, Count(1, 2), {"m": 3}, (4, 5), 5, 6, 7, 8, 9, 10, 11, 12, indices)
+    most_read = (MemoryReads("k", 2, 9), MemoryReads("j", 1, 3))
+    stats = CollectionStats(
+        *(info, Count(1, 2), {"m": 3}, {"m": 30}, (4, 5), 5, 6, 7, 8, 9, 10, 11, 12, 2, indices),
+        missing_shards=(1,),
+        most_read=most_read,
+    )
     assert convert.stats_from_wire(convert.stats_to_wire(stats)) == stats
     backup = BackupReport("/b", 1.5, (CollectionBackup("c", 1, 2, (3, 4)), CollectionBackup("d", 0, 0, ())), 5, 6)
     assert convert.backup_from_wire(convert.backup_to_wire(backup)) == backup
@@ -75,6 +81,7 @@ def test_what_is_told_of_the_disk() -> None:
 
 def test_events() -> None:
     hit = Hit("k", "t", 0.5, 3, {"a": True}, 4, 1, True)
-    for event in (Text("x"), Recalled(2, (hit,)), Finished("length", 3, {"total": 0.5}), Finished("stop", 0, {})):
+    recalled = Recalled(2, (hit,), (3,))
+    for event in (Text("x"), recalled, Finished("length", 3, {"total": 0.5}), Finished("stop", 0, {})):
         assert convert.event_from_wire(convert.event_to_wire(event)) == event
     assert convert.event_from_wire(GenerateResponse()) is None

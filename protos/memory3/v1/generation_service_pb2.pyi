@@ -52,12 +52,14 @@ class GenerateResponse(_message.Message):
     def __init__(self, recalled: _Optional[_Union[Recalled, _Mapping[str, object]]] = ..., text: _Optional[str] = ..., finished: _Optional[_Union[Finished, _Mapping[str, object]]] = ...) -> None: ...
 
 class Recalled(_message.Message):
-    __slots__ = ("chunk", "memories")
+    __slots__ = ("chunk", "memories", "missing_shards")
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     MEMORIES_FIELD_NUMBER: _ClassVar[int]
+    MISSING_SHARDS_FIELD_NUMBER: _ClassVar[int]
     chunk: int
     memories: _containers.RepeatedCompositeFieldContainer[_types_pb2.Hit]
-    def __init__(self, chunk: _Optional[int] = ..., memories: _Optional[_Iterable[_Union[_types_pb2.Hit, _Mapping[str, object]]]] = ...) -> None: ...
+    missing_shards: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, chunk: _Optional[int] = ..., memories: _Optional[_Iterable[_Union[_types_pb2.Hit, _Mapping[str, object]]]] = ..., missing_shards: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Finished(_message.Message):
     __slots__ = ("reason", "tokens", "seconds")

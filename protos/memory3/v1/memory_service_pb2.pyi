@@ -190,10 +190,12 @@ class WatchResponse(_message.Message):
     def __init__(self, changes: _Optional[_Iterable[_Union[_types_pb2.Change, _Mapping[str, object]]]] = ..., positions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class StatsRequest(_message.Message):
-    __slots__ = ("collection",)
+    __slots__ = ("collection", "most_read")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    MOST_READ_FIELD_NUMBER: _ClassVar[int]
     collection: str
-    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+    most_read: int
+    def __init__(self, collection: _Optional[str] = ..., most_read: _Optional[int] = ...) -> None: ...
 
 class StatsResponse(_message.Message):
     __slots__ = ("stats",)
@@ -210,10 +212,12 @@ class CheckRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., full: _Optional[bool] = ...) -> None: ...
 
 class CheckResponse(_message.Message):
-    __slots__ = ("report",)
+    __slots__ = ("report", "progress")
     REPORT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     report: _types_pb2.CheckReport
-    def __init__(self, report: _Optional[_Union[_types_pb2.CheckReport, _Mapping[str, object]]] = ...) -> None: ...
+    progress: _types_pb2.Progress
+    def __init__(self, report: _Optional[_Union[_types_pb2.CheckReport, _Mapping[str, object]]] = ..., progress: _Optional[_Union[_types_pb2.Progress, _Mapping[str, object]]] = ...) -> None: ...
 
 class BackupRequest(_message.Message):
     __slots__ = ("path",)

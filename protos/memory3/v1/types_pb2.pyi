@@ -57,7 +57,7 @@ class Document(_message.Message):
     def __init__(self, key: _Optional[str] = ..., text: _Optional[str] = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ..., expires_at: _Optional[float] = ...) -> None: ...
 
 class StoredDocument(_message.Message):
-    __slots__ = ("key", "text", "metadata", "version", "memories", "updated_at", "expires_at")
+    __slots__ = ("key", "text", "metadata", "version", "memories", "updated_at", "expires_at", "reads")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class StoredDocument(_message.Message):
     MEMORIES_FIELD_NUMBER: _ClassVar[int]
     UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
     key: str
     text: str
     metadata: _containers.MessageMap[str, MetadataValue]
@@ -79,7 +80,8 @@ class StoredDocument(_message.Message):
     memories: _containers.RepeatedScalarFieldContainer[int]
     updated_at: float
     expires_at: float
-    def __init__(self, key: _Optional[str] = ..., text: _Optional[str] = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ..., version: _Optional[int] = ..., memories: _Optional[_Iterable[int]] = ..., updated_at: _Optional[float] = ..., expires_at: _Optional[float] = ...) -> None: ...
+    reads: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, key: _Optional[str] = ..., text: _Optional[str] = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ..., version: _Optional[int] = ..., memories: _Optional[_Iterable[int]] = ..., updated_at: _Optional[float] = ..., expires_at: _Optional[float] = ..., reads: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Vector(_message.Message):
     __slots__ = ("float32_le",)
@@ -171,8 +173,15 @@ class CollectionInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., embedder: _Optional[str] = ..., dimension: _Optional[int] = ..., shards: _Optional[int] = ...) -> None: ...
 
 class CollectionStats(_message.Message):
-    __slots__ = ("info", "count", "warm", "records_bytes", "key_values_bytes", "index_bytes", "quarantined", "positions", "records_free_bytes", "key_values_free_bytes", "oldest_reader", "reads", "indices", "missing_shards")
+    __slots__ = ("info", "count", "warm", "records_bytes", "key_values_bytes", "index_bytes", "quarantined", "positions", "records_free_bytes", "key_values_free_bytes", "oldest_reader", "reads", "indices", "missing_shards", "warm_bytes", "memories_read", "most_read")
     class WarmEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class WarmBytesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -193,6 +202,9 @@ class CollectionStats(_message.Message):
     READS_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
     MISSING_SHARDS_FIELD_NUMBER: _ClassVar[int]
+    WARM_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORIES_READ_FIELD_NUMBER: _ClassVar[int]
+    MOST_READ_FIELD_NUMBER: _ClassVar[int]
     info: CollectionInfo
     count: Count
     warm: _containers.ScalarMap[str, int]
@@ -207,7 +219,20 @@ class CollectionStats(_message.Message):
     reads: int
     indices: _containers.RepeatedCompositeFieldContainer[IndexState]
     missing_shards: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, info: _Optional[_Union[CollectionInfo, _Mapping[str, object]]] = ..., count: _Optional[_Union[Count, _Mapping[str, object]]] = ..., warm: _Optional[_Mapping[str, int]] = ..., records_bytes: _Optional[int] = ..., key_values_bytes: _Optional[int] = ..., index_bytes: _Optional[int] = ..., quarantined: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., records_free_bytes: _Optional[int] = ..., key_values_free_bytes: _Optional[int] = ..., oldest_reader: _Optional[int] = ..., reads: _Optional[int] = ..., indices: _Optional[_Iterable[_Union[IndexState, _Mapping[str, object]]]] = ..., missing_shards: _Optional[_Iterable[int]] = ...) -> None: ...
+    warm_bytes: _containers.ScalarMap[str, int]
+    memories_read: int
+    most_read: _containers.RepeatedCompositeFieldContainer[MemoryReads]
+    def __init__(self, info: _Optional[_Union[CollectionInfo, _Mapping[str, object]]] = ..., count: _Optional[_Union[Count, _Mapping[str, object]]] = ..., warm: _Optional[_Mapping[str, int]] = ..., records_bytes: _Optional[int] = ..., key_values_bytes: _Optional[int] = ..., index_bytes: _Optional[int] = ..., quarantined: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., records_free_bytes: _Optional[int] = ..., key_values_free_bytes: _Optional[int] = ..., oldest_reader: _Optional[int] = ..., reads: _Optional[int] = ..., indices: _Optional[_Iterable[_Union[IndexState, _Mapping[str, object]]]] = ..., missing_shards: _Optional[_Iterable[int]] = ..., warm_bytes: _Optional[_Mapping[str, int]] = ..., memories_read: _Optional[int] = ..., most_read: _Optional[_Iterable[_Union[MemoryReads, _Mapping[str, object]]]] = ...) -> None: ...
+
+class MemoryReads(_message.Message):
+    __slots__ = ("key", "seq", "reads")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    seq: int
+    reads: int
+    def __init__(self, key: _Optional[str] = ..., seq: _Optional[int] = ..., reads: _Optional[int] = ...) -> None: ...
 
 class IndexState(_message.Message):
     __slots__ = ("kind", "count", "lists", "clustering", "saved_at")
@@ -224,12 +249,12 @@ class IndexState(_message.Message):
     def __init__(self, kind: _Optional[_Union[IndexKind, str]] = ..., count: _Optional[int] = ..., lists: _Optional[int] = ..., clustering: _Optional[bool] = ..., saved_at: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("done_bytes", "total_bytes")
-    DONE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
-    done_bytes: int
-    total_bytes: int
-    def __init__(self, done_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ...) -> None: ...
+    __slots__ = ("done", "total")
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    done: int
+    total: int
+    def __init__(self, done: _Optional[int] = ..., total: _Optional[int] = ...) -> None: ...
 
 class BackupReport(_message.Message):
     __slots__ = ("path", "started_at", "collections", "files", "bytes")

@@ -1,19 +1,23 @@
 """Each invariant, broken on purpose, is named by a check."""
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from memory3.store import limits
+from memory3.store.checks.steps import steps
 from memory3.store.collection import Collection
 from memory3.store.disk.environment import WriteTransaction
+from memory3.store.errors import Unavailable
 from memory3.store.format import ChangeRecord, DocumentRecord, MemoryRecord
 from memory3.store.records import Records
 from memory3.store.types import IndexKind
 
-from .builders import DIMENSION, RECORDS, collection_at, embedded, seq_key, value_key, vector_of
+from ..builders import DIMENSION, RECORDS, collection_at, damage_value, embedded, seq_key, value_key, vector_of
 
 PAGE, FLAGS_AT, BRANCH = 4_096, 10, 1
 """Of LMDB's pages."""
@@ -116,8 +120,81 @@ def test_a_vector_twice_in_the_index_is_named(collection: Collection) -> None:
     assert "the index holds 1 vectors twice" in collection.check(full=False).problems
 
 
+def test_writes_go_on_at_every_step(collection: Collection) -> None:
+    told: list[tuple[int, int]] = []
+    with ThreadPoolExecutor(1) as writer:
+
+        def write(done: int, total: int) -> None:
+            told.append((done, total))
+            document = embedded(f"other {len(told)}", f"text {len(told)}")
+            assert writer.submit(collection.upsert, [document]).result(30)[0].changed
+
+        assert collection.check(full=True, progress=write).ok
+    # More often than at the end of each step: also while it reads.
+    assert told[-1] == (len(steps(True)), len(steps(True))) and len(told) > 2 * len(steps(True))
+
+
+def test_whoever_does_not_want_it_any_more_ends_it(collection: Collection) -> None:
+    class Enough(Exception):
+        pass
+
+    for last in range(len(steps(True))):
+
+        def stop(done: int, total: int, last: int = last) -> None:
+            if done == last:
+                raise Enough
+
+        with pytest.raises(Enough):
+            collection.check(full=True, progress=stop)
+    assert collection.check(full=True).ok
+
+
+def test_closing_ends_it(collection: Collection) -> None:
+    with ThreadPoolExecutor(1) as other:
+        closing: list[Future[None]] = []
+
+        def close(done: int, total: int) -> None:
+            if done == 3 and not closing:
+                closing.append(other.submit(collection.close))
+                assert collection._shards[0]._leaving.wait(30)
+
+        with pytest.raises(Unavailable, match="its check was given up"):
+            collection.check(full=True, progress=close)
+        closing[0].result(30)
+
+
+def test_a_compaction_waits_for_it(collection: Collection) -> None:
+    """Its swap would wait for the reads of a check, and everybody else for the swap."""
+    with ThreadPoolExecutor(1) as other:
+        compacting: list[Future[object]] = []
+
+        def compact(done: int, total: int) -> None:
+            if done and not compacting:
+                compacting.append(other.submit(collection.compact, lambda done, total: waits.set()))
+                assert waits.wait(30)
+            assert not any(one.done() for one in compacting)
+
+        waits = threading.Event()
+        assert collection.check(full=True, progress=compact).ok
+        compacting[0].result(30)
+
+
+def test_what_was_mended_meanwhile_is_not_quarantined(tmp_path: Path) -> None:
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded("b", "three")])
+    damage_value(tmp_path / RECORDS, "documents", b"b")
+    with collection_at(tmp_path) as opened, ThreadPoolExecutor(1) as other:
+
+        def mend(done: int, total: int) -> None:
+            if done == 1:
+                other.submit(opened.upsert, [embedded("b", "three")]).result(30)
+
+        assert not opened.check(full=False, progress=mend).ok
+        assert opened.stats().quarantined == 0 and opened.check(full=True).ok
+
+
 def test_endless_problems_are_cut(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memory3.store.checks._PROBLEMS_MAX", 2)
+    monkeypatch.setattr("memory3.store.checks.findings._PROBLEMS_MAX", 2)
     records = collection._shards[0]._records
     with records.environment.writing() as txn:
         for seq in range(1, 4):
