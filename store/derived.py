@@ -18,6 +18,7 @@ from .disk.seal import Damaged
 from .errors import Corrupted, Memory3Error
 from .index.building import Builder
 from .index.clustering import GiveWay
+from .index.inverted import InvertedLists
 from .index.snapshot import Slice, read_snapshot, write_snapshot
 from .index.vector_index import VectorIndex
 from .key_values import KeyValues
@@ -25,6 +26,8 @@ from .records import Changes, Records
 from .types import IndexKind, IndexState
 
 _SNAPSHOT_SHARE = 4
+_GAINED_AT_ONCE = 2
+"""By how many times `CHANGES_AT_ONCE` an index that is being built gains on those who write, while they wait."""
 
 _log = logging.getLogger(__name__)
 
@@ -110,18 +113,20 @@ class Derived:
         return self._builder.is_due(self.index)
 
     def cluster(self, writer: AbstractContextManager[object], give_way: GiveWay) -> None:
-        """Build the index anew beside changes and searches, and take it up; changes wait for the last of it only.
+        """Build the index anew beside changes and searches, and take it up.
+
+        Changes wait for the last of it; those of somebody who writes faster than they can be followed wait for more.
 
         Raises:
             Aborted: the log does not lead from the beginning of the work to its end; it may be tried again.
         """
-        with self._records.environment.reading() as txn:
-            start = self._clustering_from = self._records.position(txn)
+        start = self._clustering_from = self._position()
         try:
             fresh = self._builder.build(give_way)
-            position = self._builder.replay(fresh, start, give_way)
+            position = self._replayed(fresh, start, writer, give_way)
             with writer:
-                old = self.index.adopt(fresh, self._builder.replay(fresh, position, at_once), start)
+                position = self._builder.replay(fresh, position, self._position(), at_once)
+                old = self.index.adopt(fresh, position, start)
         finally:
             self._clustering_from = None
         # They may be just being saved.
@@ -147,6 +152,32 @@ class Derived:
             _log.error("damage could not be marked: %s", error)
         for damage in damages:
             _log.error("%s: %s", self._records.environment.path, damage)
+
+    def _replayed(
+        self, lists: InvertedLists, position: int, writer: AbstractContextManager[object], give_way: GiveWay
+    ) -> int:
+        """Bring lists that are being built from `position` near to the last change; return the position reached."""
+        left = self._position() - position
+        # Beside changes, as long as each time at most half as much is left.
+        while left > limits.CHANGES_AT_ONCE:
+            position = self._builder.replay(lists, position, position + left, give_way)
+            before, left = left, self._position() - position
+            if left > before // 2:
+                break
+        # Who writes as fast as this would never be caught up with, so changes wait for a part of it at a time, which is
+        # more than what was written since the part before.
+        last = self._position()
+        while last - position > limits.CHANGES_AT_ONCE:
+            give_way()
+            with writer:
+                written, last = self._position() - last, self._position()
+                until = min(last, position + written + _GAINED_AT_ONCE * limits.CHANGES_AT_ONCE)
+                position = self._builder.replay(lists, position, until, at_once)
+        return position
+
+    def _position(self) -> int:
+        with self._records.environment.reading() as txn:
+            return self._records.position(txn)
 
     def _saved_index(self) -> VectorIndex:
         identity = self._records.identity
@@ -180,8 +211,7 @@ class Derived:
     def _rebuild(self) -> None:
         # Left there, a saved index of a future that the records have lost would fit again once they give its seqs anew.
         remove_file(self._snapshot_path)
-        with self._records.environment.reading() as txn:
-            position = self._records.position(txn)
+        position = self._position()
         # Quickly, because everybody waits; better lists are made in the background.
         self.index.adopt(self._builder.build(at_once, quick=True), position, position)
         self._saved = None

@@ -60,20 +60,21 @@ class Builder:
             _add(lists, flat_ids([], found, self._base), vectors, give_way)
         return lists
 
-    def replay(self, lists: InvertedLists, position: int, give_way: GiveWay) -> int:
-        """Apply what changed after `position` to lists that nobody searches yet; return the position reached.
+    def replay(self, lists: InvertedLists, position: int, until: int, give_way: GiveWay) -> int:
+        """Apply the changes after `position` to lists that nobody searches yet, up to `until` and perhaps a few more.
+
+        Return the position reached.
 
         Raises:
             Aborted: the log does not lead on from there.
         """
-        while True:
+        while position < until:
             changes, found, vectors = self._changes(position)
             ids = flat_ids([], found, self._base)
             lists.remove(flat_ids(changes.forgotten, found, self._base))
             _add(lists, ids, vectors, give_way)
-            if changes.position == position:
-                return position
             position = changes.position
+        return position
 
     def _changes(self, position: int) -> tuple[Changes, list[int], Matrix]:
         with self._records.environment.reading() as txn:
@@ -89,15 +90,15 @@ class Builder:
         return changes, found, vectors
 
     def _seqs(self, give_way: GiveWay) -> Iterator[int]:
-        after = 0
-        while True:
+        # No further than now: somebody may write faster than this reads.
+        with self._records.environment.reading() as txn:
+            after, last = self._base, self._records.position(txn)
+        while after < last:
             give_way()
             with self._records.environment.reading() as txn:
                 seqs = list(islice(self._records.seqs(txn, after), _SEQS_AT_ONCE))
-            if not seqs:
-                return
             yield from seqs
-            after = seqs[-1]
+            after = seqs[-1] if seqs else last
 
     def _sample(self, seqs: Seqs, chosen: Plan, give_way: GiveWay) -> Matrix:
         random = np.random.default_rng(len(seqs))

@@ -117,6 +117,28 @@ def test_what_changes_while_it_is_built_is_in_it(tmp_path: Path, monkeypatch: py
         assert "text 5" not in recalled(collection, "text 5", 100)
 
 
+def test_it_gains_on_somebody_who_writes_faster_than_it_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CHANGES_AT_ONCE", 2)
+    written = 60
+
+    def write() -> None:
+        """Write more, at every step, than a step takes in."""
+        nonlocal written
+        fill(collection, range(written, written + 5))
+        written += 5
+
+    with collection_at(tmp_path) as collection:
+        shard = collection._shards[0]
+        shard._maintenance.stop()
+        fill(collection, range(written))
+        shard._derived.cluster(shard._writer, write)
+        assert settled(collection).kind is IndexKind.QUANTIZED
+        assert written > 60
+        assert_all_found(collection, range(written))
+
+
 def test_the_log_is_kept_for_an_index_that_is_being_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CHANGES_KEPT", 1)
     with collection_at(tmp_path) as collection:
