@@ -1,6 +1,7 @@
 """How much memory this process holds, and a bound on it that the kernel keeps (control groups, version 1)."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 _ROOT = Path("/sys/fs/cgroup/memory")
 _LIMIT = "memory.limit_in_bytes"
 _PROCESSES = "cgroup.procs"
+_LOOK_S = 0.02
 
 
 class NoLimit(Exception):
@@ -21,6 +23,38 @@ def memory_bytes() -> dict[str, int]:
         "anonymous": int(lines["RssAnon"].split()[0]) << 10,
         "mapped": int(lines["RssFile"].split()[0]) << 10,
     }
+
+
+class Peak:
+    """The most resident bytes that no file backed at any time within a block, looked at every few milliseconds."""
+
+    def __init__(self) -> None:
+        self.anonymous = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "Peak":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            self.anonymous = max(self.anonymous, memory_bytes()["anonymous"])
+            if self._stop.wait(_LOOK_S):
+                return
+
+
+def forget_files(folder: Path) -> None:
+    """Have the kernel forget what it keeps in memory of the files in a folder; nobody may have them open."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager

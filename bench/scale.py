@@ -1,11 +1,15 @@
 """One shard at its full size: built once, then measured.
 
     python bench/scale.py build DIRECTORY [--memories 10000000] [--key-values 100000] [--memory-gib 16]
+    python bench/scale.py measure DIRECTORY --out FILE.json [--memory-gib 16]
 
 `build` fills one collection of one shard through the store's own interface, and prints a JSON object a line of how it
 goes. SIGTERM stops it after the round under way; the same command goes on from there. Texts are references of SQuAD and
 country profiles, 10,000 a round, embedded once and kept in `--real`; the vectors of later rounds are perturbed copies.
 The first references of every round have key-values, bytes that do not compress.
+
+`measure` starts the shard with none of its files in memory, and writes times of calls, what was found of what exact
+search finds, and what the shard takes; `bench/fanout.py` and `bench/capacity.py` go on from that file.
 """
 
 import argparse
@@ -29,8 +33,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy loads
 
 ROOT = Path(__file__).resolve().parents[1]
-COLLECTION = "scale"
-FINGERPRINT = "bench"
 KEY_VALUE_BYTES = 39_424
 REFERENCES = 10_000
 BATCH = 2_000
@@ -60,12 +62,18 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     common.add_argument("--real", type=Path, default=ROOT / "runs" / "scale" / "real.npz", help="made if missing")
     common.add_argument("--data", type=Path, help="folder that it is made from [MEMORY3_TEST_DATA]")
     common.add_argument("--memory-gib", type=float, metavar="GIB", help="bound on memory, kept by the kernel [none]")
-    common.add_argument("--key-values", type=int, default=100_000, help="memories that have key-values [100000]")
-    common.add_argument("--memories", type=int, default=10_000_000, help="[10000000]")
     build = commands.add_parser("build", parents=[common], help="fill the shard")
+    build.add_argument("--memories", type=int, default=10_000_000, help="[10000000]")
+    build.add_argument("--key-values", type=int, default=100_000, help="memories that have key-values [100000]")
     build.add_argument("--key-value-bytes", type=int, default=KEY_VALUE_BYTES, help=f"of each [{KEY_VALUE_BYTES}]")
     build.add_argument("--log-every", type=float, default=15.0, metavar="S", help="seconds between lines [15]")
     build.set_defaults(run=build_shard)
+    measure = commands.add_parser("measure", parents=[common], help="measure a shard that was built")
+    measure.add_argument("--out", type=Path, required=True, help="results, JSON")
+    measure.add_argument("--questions", type=int, default=300, help="compared with exact search [300]")
+    measure.add_argument("--calls", type=int, default=1_000, help="of each latency [1000]")
+    measure.add_argument("--seconds", type=float, default=10.0, help="of each measure of throughput [10]")
+    measure.set_defaults(run=measure_shard)
     return parser.parse_args(arguments)
 
 
@@ -83,22 +91,39 @@ def build_shard(options: argparse.Namespace) -> None:
         # The last round that is whole may lack key-values.
         first = max(0, collection.count().memories // per_round - 1)
         log.write({"machine": machine(), "rounds": rounds, "carriers": carriers, "first round": first})
-        stopped = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-        for number in range(first, rounds):
-            if stopped.is_set():
-                log.write_state("stopped")
-                return
-            _add_round(collection, real, number, carriers, options.key_value_bytes)
-            log.write_if_due()
+        with _terminated() as stopped:
+            for number in range(first, rounds):
+                if stopped.is_set():
+                    log.write_state("stopped")
+                    return
+                _add_round(collection, real, number, carriers, options.key_value_bytes)
+                log.write_if_due()
         log.write_state("filled")
         while collection.stats().indices[0].clustering:
             time.sleep(POLL_S)
         log.write_state("clustered")
 
 
+def measure_shard(options: argparse.Namespace) -> None:
+    """Measure the shard, print a table and write everything to a file."""
+    from memory3.bench.machine import machine
+    from memory3.bench.scale_data import real_documents
+    from memory3.bench.scale_measures import Measures, table
+
+    real = real_documents(options.real, options.data, REFERENCES)
+    measures = Measures(options.directory, real, options.questions, options.calls, options.seconds)
+    found = {"machine": machine(), "memory_gib": options.memory_gib}
+    try:
+        measures.run()
+    finally:
+        found |= {"figures": measures.figures, "samples_ms": measures.samples}
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(table(measures.figures, measures.samples))
+
+
 def _add_round(collection: "Collection", real: "RealDocuments", number: int, carriers: int, value_bytes: int) -> None:
-    from memory3.bench.scale_data import round_documents
+    from memory3.bench.scale_data import FINGERPRINT, key_values, round_documents
 
     results: list[UpsertResult] = []
     for batch in batches(round_documents(real, number), BATCH):
@@ -121,26 +146,24 @@ def batches(documents: "Iterator[EmbeddedDocument]", memories: int) -> "Iterator
         yield list(batch)
 
 
-def key_values(seq: int, size: int) -> bytes:
-    """Return the key-values of a memory: bytes that do not compress, the same each time."""
-    import numpy as np
-
-    return np.random.Generator(np.random.SFC64(seq)).bytes(size)
+@contextmanager
+def _terminated() -> Iterator[threading.Event]:
+    """Set the event on SIGTERM, instead of ending."""
+    event = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
 def _opened(path: Path, real: "RealDocuments") -> "Iterator[Collection]":
+    from memory3.bench.scale_data import COLLECTION
     from memory3.store.directory import DataDirectory
 
     with DataDirectory.open(path) as directory:
         yield directory.create_collection(COLLECTION, "bench", real.references.shape[1])
-
-
-def bytes_on_disk(directory: Path) -> dict[str, int]:
-    """Return the bytes that the shard's files take on the disk: records, key-values, saved index."""
-    (shard,) = directory.glob("collections/*/shard-*")
-    files = {"records": shard / "records/data.mdb", "kv": shard / "kv/data.mdb", "index": shard / "index.snapshot"}
-    return {name: file.stat().st_blocks * 512 if file.exists() else 0 for name, file in files.items()}
 
 
 class _Log:
@@ -158,6 +181,7 @@ class _Log:
 
     def write_state(self, what: str) -> None:
         from memory3.bench.memory import memory_bytes
+        from memory3.bench.scale_data import bytes_on_disk
 
         stats = self._collection.stats()
         index = stats.indices[0]

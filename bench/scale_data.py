@@ -14,6 +14,8 @@ from memory3.bench.peers.work import percent, percent_of
 from memory3.bench.real_data import data_folder, read_countries, read_squad
 from memory3.store.types import Document, EmbeddedDocument, Reference
 
+COLLECTION = "scale"
+FINGERPRINT = "bench"
 _SEED = 22
 _EMBEDDED_AT_ONCE = 256
 
@@ -82,6 +84,18 @@ def round_percents(real: RealDocuments, number: int) -> npt.NDArray[np.int64]:
     """Return the group of each reference (R,) of a round."""
     places = np.arange(len(real.sizes)) + number * len(real.sizes)
     return np.repeat(percent_of(places), real.sizes)
+
+
+def key_values(seq: int, size: int) -> bytes:
+    """Return the key-values of a memory: bytes that do not compress, the same each time."""
+    return np.random.Generator(np.random.SFC64(seq)).bytes(size)
+
+
+def bytes_on_disk(directory: Path) -> dict[str, int]:
+    """Return the bytes that the shard's files take on the disk: records, key-values, saved index."""
+    (shard,) = directory.glob("collections/*/shard-*")
+    files = {"records": shard / "records/data.mdb", "kv": shard / "kv/data.mdb", "index": shard / "index.snapshot"}
+    return {name: file.stat().st_blocks * 512 if file.exists() else 0 for name, file in files.items()}
 
 
 def _embedded(folder: Path, references: int) -> RealDocuments:
