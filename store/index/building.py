@@ -23,7 +23,8 @@ from .vector_index import Seqs, VectorIndex
 Matrix: TypeAlias = npt.NDArray[np.float32]
 
 _SEQS_AT_ONCE = 1_000
-_VECTORS_AT_ONCE = 200
+_VECTORS_AT_ONCE = 1_000
+"""Each step waits for the interpreter beside a busy writer: with 200 most of the time was spent waiting."""
 
 
 class Builder:
