@@ -90,7 +90,8 @@ def in_turn(sample: Times, shards: int) -> Times:
     """Return the times of a core that searches so many shards one after another."""
     if shards == 1:
         return sample
-    return np.random.default_rng(_SEED).choice(sample, (_DRAWS, shards)).sum(axis=1)
+    times: Times = np.random.default_rng(_SEED).choice(sample, (_DRAWS, shards)).sum(axis=1)
+    return times
 
 
 def table(sample: Times, options: argparse.Namespace) -> str:

@@ -49,7 +49,8 @@ class Measures:
         with self._started("start, files in memory"):
             pass
         forget_files(self._path)
-        with self._started("start, once more") as collection:
+        with self._started("start, files not in memory again") as collection:
+            self._keys_of_key_values(collection)
             self.figures["memory started"] = memory_bytes()
             self._recalls(collection)
             self.figures["memory serving"] = memory_bytes()
@@ -68,6 +69,12 @@ class Measures:
             collection = directory.collection(COLLECTION)
             self.figures[f"{name}, s"] = time.perf_counter() - before
             yield collection
+
+    def _keys_of_key_values(self, collection: Collection) -> None:
+        """Time what a start reads of the key-values: all keys."""
+        before = time.perf_counter()
+        collection._shards[0]._key_values._verify()
+        self.figures["keys of the key-values, again, s"] = time.perf_counter() - before
 
     def _recalls(self, collection: Collection) -> None:
         asked = self._real.questions[self._order[: self._calls]]
@@ -124,9 +131,11 @@ class Measures:
         self._timed("count", lambda _: collection.count(), 50)
         for name, written in FILTERS.items():
             if written is not None:
-                chosen = parse_filter(written)
-                self._timed(f"count {name}", lambda _, chosen=chosen: collection.count(chosen), 10)
-                self._timed(f"list {PAGE} of {name}", lambda _, chosen=chosen: collection.list(PAGE, "", chosen), 5)
+                self._reads_among(collection, name, parse_filter(written))
+
+    def _reads_among(self, collection: Collection, name: str, chosen: Filter) -> None:
+        self._timed(f"count {name}", lambda _: collection.count(chosen), 10)
+        self._timed(f"list {PAGE} of {name}", lambda _: collection.list(PAGE, "", chosen), 5)
 
     def _changes(self, collection: Collection) -> None:
         rows = self._random.integers(len(self._real.texts), size=self._calls)
