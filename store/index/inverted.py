@@ -30,6 +30,8 @@ _RESERVED = 4
 grows is built anew in one go; before it comes to that, the index is clustered again."""
 _TABLE: int = faiss.DirectMap.Hashtable  # type: ignore[attr-defined]  # missing in FAISS's stubs
 _NO_TABLE: int = faiss.DirectMap.NoMap  # type: ignore[attr-defined]
+_MANY = 20
+"""Vectors from which on their lists are found by a product of matrices."""
 _ID_BYTES = 8
 _TABLE_ENTRY_BYTES = 48
 _BUCKET_BYTES = 8
@@ -95,7 +97,10 @@ class InvertedLists:
             return ids // _EXACT_BLOCK % self.lists
         if not len(ids):
             return np.empty(0, np.int64)
-        return nearest(vectors, self.centroids)
+        if len(ids) >= _MANY:
+            return nearest(vectors, self.centroids)
+        _, found = self._quantizer.search(np.ascontiguousarray(vectors, np.float32), 1)
+        return np.ascontiguousarray(found[:, 0])
 
     def add(self, ids: Ids, vectors: Matrix, lists: Ids) -> None:
         """Add vectors (N, D) that are not held, to the lists `assign` returned for them."""
@@ -196,7 +201,8 @@ class InvertedLists:
 def nearest(vectors: Matrix, centroids: Matrix) -> Ids:
     """Return the number of the centroid (L, D) of greatest inner product with each vector (N, D), shape (N,).
 
-    All N * L products are in memory at once. NumPy's BLAS makes them five times as fast as that of FAISS's wheels.
+    All N * L products are in memory at once. NumPy's BLAS makes them five times as fast as that of FAISS's wheels, for
+    many vectors: for a few, its threads wait for each other longer than the work takes, on a machine that is busy.
     """
     return np.argmax(vectors @ centroids.T, axis=1)
 
