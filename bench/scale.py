@@ -73,6 +73,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     measure.add_argument("--questions", type=int, default=300, help="compared with exact search [300]")
     measure.add_argument("--calls", type=int, default=1_000, help="of each latency [1000]")
     measure.add_argument("--seconds", type=float, default=10.0, help="of each measure of throughput [10]")
+    measure.add_argument("--without-index", action="store_true", help="measure a start without saved index, no more")
     measure.set_defaults(run=measure_shard)
     return parser.parse_args(arguments)
 
@@ -114,7 +115,7 @@ def measure_shard(options: argparse.Namespace) -> None:
     measures = Measures(options.directory, real, options.questions, options.calls, options.seconds)
     found = {"machine": machine(), "memory_gib": options.memory_gib}
     try:
-        measures.run()
+        measures.run_without_index() if options.without_index else measures.run()
     finally:
         found |= {"figures": measures.figures, "samples_ms": measures.samples}
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,18 @@ class Measures:
         self._random = np.random.default_rng(_SEED)
         self._order = self._random.permutation(len(real.questions))
 
+    def run_without_index(self) -> None:
+        """Measure a start that builds the index anew, as after a restore; the saved index comes back afterwards."""
+        (snapshot,) = self._path.glob("collections/*/shard-*/index.snapshot")
+        aside = snapshot.rename(self._path.with_name(f"{self._path.name}.index"))
+        try:
+            forget_files(self._path)
+            with Peak() as peak, self._started("start without saved index, files not in memory"):
+                pass
+            self.figures["start without saved index, peak bytes"] = peak.anonymous
+        finally:
+            aside.rename(snapshot)
+
     def run(self) -> None:
         """Measure everything. Documents that changes add are deleted again."""
         self.figures["memory before"] = memory_bytes()

@@ -88,6 +88,11 @@ def test_it_builds_stops_goes_on_and_measures(
     assert figures["check, problems"] == []
     assert (figures["memories"], figures["warm"]) == (3_000, 600)
     assert "| recall@5 among 10 % |" in capsys.readouterr().out
+    (snapshot,) = (tmp_path / "data").glob("collections/*/shard-*/index.snapshot")
+    saved = snapshot.read_bytes()
+    assert scale.main([*measure, "--without-index"]) == 0
+    assert "| start without saved index, peak bytes |" in capsys.readouterr().out
+    assert snapshot.read_bytes() == saved
 
 
 def test_the_most_memory_is_remembered() -> None:
