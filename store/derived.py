@@ -26,7 +26,9 @@ from .records import Changes, Records
 from .types import IndexKind, IndexState
 
 _SNAPSHOT_SHARE = 4
-_ROUNDS = 8
+_GAINED = 5
+"""By how many times `TAKEN_UP_MAX` an index that is being built gains at once on those who write as fast as it follows,
+while they wait."""
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +113,9 @@ class Derived:
         return self._builder.is_due(self.index)
 
     def cluster(self, writer: AbstractContextManager[object], give_way: GiveWay) -> None:
-        """Build the index anew beside changes and searches, and take it up; changes wait for the last of it only.
+        """Build the index anew beside changes and searches, and take it up.
+
+        Changes wait for the last of it; those of somebody who writes faster than they can be followed wait for more.
 
         Raises:
             Aborted: the log does not lead from the beginning of the work to its end; it may be tried again.
@@ -125,19 +129,6 @@ class Derived:
         # They may be just being saved.
         with self._saving:
             old.release()
-
-    def _take_up(
-        self, fresh: InvertedLists, start: int, writer: AbstractContextManager[object], give_way: GiveWay
-    ) -> InvertedLists:
-        position = self._builder.replay(fresh, start, give_way)
-        # Each round has less to do than the one before, as long as the index takes more than the writers give.
-        for _ in range(_ROUNDS):
-            with writer:
-                if self._position() - position <= limits.TAKEN_UP_MAX:
-                    return self.index.adopt(fresh, self._builder.replay(fresh, position, at_once), start)
-            position = self._builder.replay(fresh, position, give_way)
-        with writer:
-            return self.index.adopt(fresh, self._builder.replay(fresh, position, at_once), start)
 
     def rebuild_terms(self) -> None:
         """Make the terms of all metadata anew: one of them was damaged."""
@@ -158,6 +149,28 @@ class Derived:
             _log.error("damage could not be marked: %s", error)
         for damage in damages:
             _log.error("%s: %s", self._records.environment.path, damage)
+
+    def _take_up(
+        self, fresh: InvertedLists, start: int, writer: AbstractContextManager[object], give_way: GiveWay
+    ) -> InvertedLists:
+        """Bring lists that were built from `start` on to the last change and exchange them; return the old ones."""
+        position, left = start, self._position() - start
+        # Beside changes, as long as each time at most half as much is left.
+        while left > limits.TAKEN_UP_MAX:
+            position = self._builder.replay(fresh, position, position + left, give_way)
+            before, left = left, self._position() - position
+            if left > before // 2:
+                break
+        last = self._position()
+        while True:
+            with writer:
+                # More than what was written since: who writes as fast as this follows would else be followed for ever.
+                written, last = self._position() - last, self._position()
+                until = min(last, position + written + _GAINED * limits.TAKEN_UP_MAX)
+                position = self._builder.replay(fresh, position, until, at_once)
+                if position == last:
+                    return self.index.adopt(fresh, position, start)
+            give_way()
 
     def _position(self) -> int:
         with self._records.environment.reading() as txn:

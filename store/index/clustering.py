@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
 from ..types import IndexKind
-from .inverted import InvertedLists
+from .inverted import InvertedLists, nearest
 
 Matrix: TypeAlias = npt.NDArray[np.float32]
 GiveWay: TypeAlias = Callable[[], None]
@@ -68,17 +67,15 @@ def clustered(sample: Matrix, chosen: Plan, give_way: GiveWay) -> InvertedLists:
 
 def _sums(sample: Matrix, centroids: Matrix, give_way: GiveWay) -> tuple[Matrix, npt.NDArray[np.int64]]:
     """Return for each centroid (L, D) the sum (L, D) and the number (L,) of the vectors nearest to it."""
-    quantizer = faiss.IndexFlatIP(centroids.shape[1])
-    quantizer.add(centroids)
     sums, sizes = np.zeros_like(centroids), np.zeros(len(centroids), np.int64)
     for part in steps(len(sample), len(centroids)):
         give_way()
         rows = sample[part]
-        nearest = quantizer.search(rows, 1)[1][:, 0]
-        order = np.argsort(nearest, kind="stable")
-        found, starts = np.unique(nearest[order], return_index=True)
+        lists = nearest(rows, centroids)
+        order = np.argsort(lists, kind="stable")
+        found, starts = np.unique(lists[order], return_index=True)
         sums[found] += np.add.reduceat(rows[order], starts, axis=0)
-        sizes += np.bincount(nearest, minlength=len(centroids))
+        sizes += np.bincount(lists, minlength=len(centroids))
     return sums, sizes
 
 

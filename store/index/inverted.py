@@ -30,6 +30,8 @@ _RESERVED = 4
 grows is built anew in one go; before it comes to that, the index is clustered again."""
 _TABLE: int = faiss.DirectMap.Hashtable  # type: ignore[attr-defined]  # missing in FAISS's stubs
 _NO_TABLE: int = faiss.DirectMap.NoMap  # type: ignore[attr-defined]
+_MANY = 20
+"""Vectors from which on their lists are found by a product of matrices."""
 _ID_BYTES = 8
 _NO_IDS: Ids = np.empty(0, np.int64)
 _TABLE_ENTRY_BYTES = 48
@@ -96,8 +98,10 @@ class InvertedLists:
             return ids // _EXACT_BLOCK % self.lists
         if not len(ids):
             return np.empty(0, np.int64)
-        _, nearest = self._quantizer.search(np.ascontiguousarray(vectors, np.float32), 1)
-        return np.ascontiguousarray(nearest[:, 0])
+        if len(ids) >= _MANY:
+            return nearest(vectors, self.centroids)
+        _, found = self._quantizer.search(np.ascontiguousarray(vectors, np.float32), 1)
+        return np.ascontiguousarray(found[:, 0])
 
     def add(self, ids: Ids, vectors: Matrix, lists: Ids) -> None:
         """Add vectors (N, D) that are not held, to the lists `assign` returned for them."""
@@ -197,6 +201,16 @@ class InvertedLists:
         )
         faiss.copy_array_to_vector(self.ranges.ravel(), index.sq.trained)
         return index
+
+
+def nearest(vectors: Matrix, centroids: Matrix) -> Ids:
+    """Return the number of the centroid (L, D) of greatest inner product with each vector (N, D), shape (N,).
+
+    All N * L products are in memory at once. NumPy's BLAS makes them five times as fast as that of FAISS's wheels, for
+    many vectors: for a few, its threads wait for each other longer than the work takes, on a machine that is busy.
+    """
+    found: Ids = np.argmax(vectors @ centroids.T, axis=1)
+    return found
 
 
 def flat_ids(runs: Sequence[range], seqs: Sequence[int], base: int) -> Ids:

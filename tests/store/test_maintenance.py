@@ -120,24 +120,53 @@ def test_what_changes_while_it_is_built_is_in_it(tmp_path: Path, monkeypatch: py
 def test_it_is_taken_up_when_little_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a large upsert had brought meanwhile was put into the new index while all writes waited."""
     monkeypatch.setattr(limits, "TAKEN_UP_MAX", 2)
-    replay, missing = Builder.replay, []
+    replay, written = Builder.replay, 60
+    beside: list[int] = []
+    waited_for: list[int] = []
+
+    def write() -> None:
+        nonlocal written
+        if written < 150:
+            fill(collection, range(written, written + 30))
+            written += 30
+
     with collection_at(tmp_path) as collection:
+        shard = collection._shards[0]
+        shard._maintenance.stop()
 
-        def replayed(builder: Builder, lists: InvertedLists, position: int, give_way: GiveWay) -> int:
-            reached = replay(builder, lists, position, give_way)
-            if collection._shards[0]._writer.locked():
-                missing.append(reached - position)
-            elif len(written) < 3:
-                written.append(1)
-                fill(collection, range(100 * len(written), 100 * len(written) + 30))
-            return reached
+        def replayed(builder: Builder, lists: InvertedLists, position: int, until: int, give_way: GiveWay) -> int:
+            (waited_for if shard._writer.locked() else beside).append(until - position)
+            return replay(builder, lists, position, until, give_way)
 
-        written: list[int] = []
         monkeypatch.setattr(Builder, "replay", replayed)
-        fill(collection, range(60))
+        fill(collection, range(written))
+        shard._derived.cluster(shard._writer, write)
         assert settled(collection).kind is IndexKind.QUANTIZED
-        assert missing == [0] and len(written) == 3
-        assert_all_found(collection, [*range(60), *range(100, 130), *range(200, 230), *range(300, 330)])
+        assert sum(beside) == 90 and waited_for == [0]
+        assert_all_found(collection, range(150))
+
+
+def test_it_gains_on_somebody_who_writes_faster_than_it_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CHANGES_AT_ONCE", 2)
+    monkeypatch.setattr(limits, "TAKEN_UP_MAX", 1)
+    written = 60
+
+    def write() -> None:
+        """Write more, at every step, than a step takes in."""
+        nonlocal written
+        fill(collection, range(written, written + 5))
+        written += 5
+
+    with collection_at(tmp_path) as collection:
+        shard = collection._shards[0]
+        shard._maintenance.stop()
+        fill(collection, range(written))
+        shard._derived.cluster(shard._writer, write)
+        assert settled(collection).kind is IndexKind.QUANTIZED
+        assert written > 60
+        assert_all_found(collection, range(written))
 
 
 def test_the_log_is_kept_for_an_index_that_is_being_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

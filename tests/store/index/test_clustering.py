@@ -43,6 +43,16 @@ def test_lists_that_nothing_is_near_to_begin_anew() -> None:
     assert len(used) > 30
 
 
+def test_a_vector_alone_and_among_many_has_the_list_nearest_to_it() -> None:
+    vectors = heaps(20, 50)
+    lists = clustered(vectors, Plan(30, 2), at_once)
+    ids = np.arange(len(vectors))
+    together = lists.assign(ids, vectors)
+    alone = [lists.assign(ids[at : at + 1], vectors[at : at + 1])[0] for at in ids]
+    np.testing.assert_array_equal(together, np.argmax(vectors @ lists.centroids.T, axis=1))
+    np.testing.assert_array_equal(alone, together)
+
+
 def test_codes_reach_beyond_the_sample() -> None:
     vectors = heaps(20, 50)
     lists = clustered(vectors, Plan(10, 2), at_once)
