@@ -30,7 +30,7 @@ from memory3.tests.reliability.power import power_failures
 from memory3.tests.reliability.requests import fuzz_requests
 
 KILLS = 500
-FAILURES = 1_000
+FAILURES = 2_000
 INJECTIONS = 2_000
 SEQUENCES = 600
 OPERATIONS = 100_000

@@ -38,7 +38,7 @@ class Expiry:
 
     def remove_all(self, txn: WriteTransaction, seqs: range) -> None:
         """Remove every entry of these memories, whatever its time."""
-        places = [place for place in self.table.keys(txn) if _KEY.unpack(place)[1] == seqs.start]
+        places = [place for place in self.table.keys(txn) if _taken_apart(place)[1] == seqs.start]
         for place in places:
             self._delete(txn, place)
 
@@ -57,7 +57,7 @@ class Expiry:
 
     def time_of(self, txn: Transaction, seqs: range) -> float:
         """Return when the document of these memories ends, `NEVER` when it does not; looks at every entry."""
-        places = (_KEY.unpack(place) for place in self.table.keys(txn))
+        places = map(_taken_apart, self.table.keys(txn))
         return next((at for at, first in places if first == seqs.start and len(seqs)), NEVER)
 
     def _delete(self, txn: WriteTransaction, place: bytes) -> None:
@@ -67,7 +67,7 @@ class Expiry:
     def _entries(self, txn: Transaction, now: float) -> Iterator[tuple[float, str, range]]:
         # The bytes of positive floats are in the order of their values.
         for place, entry in self.table.items(txn):
-            at, first = _KEY.unpack(place)
+            at, first = _taken_apart(place)
             if at > now:
                 return
             # One that is damaged hides nothing here; the document's own record still says when it ended.
@@ -77,5 +77,10 @@ class Expiry:
     def entries(self, txn: Transaction) -> Iterator[tuple[float, str, range] | Damaged]:
         """Yield every entry: when, whose, and its seqs."""
         for place, entry in self.table.items(txn):
-            at, first = _KEY.unpack(place)
+            at, first = _taken_apart(place)
             yield entry if isinstance(entry, Damaged) else (at, entry[0], range(first, first + entry[1]))
+
+
+def _taken_apart(place: bytes) -> tuple[float, int]:
+    """Return time and first seq of a key; of a damaged one, whose entry is damaged too, what no document has."""
+    return _KEY.unpack(place) if len(place) == _KEY.size else (NEVER, 0)
