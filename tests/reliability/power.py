@@ -42,6 +42,8 @@ LIVES_ON_EVERY = 3
 """Of so many disks one is also written to after the failure."""
 VIOLATIONS_MAX = 20
 UPKEEP_SHARE = 0.25
+BACKUP_SHARE = 0.25
+"""Of the upkeep, that which makes a backup."""
 FILTERS_ASKED = 2
 """Of the filters, those that each disk is asked with."""
 SMALL = {"SNAPSHOT_CHANGES_MIN": 6, "CHANGES_KEPT": 4, "REQUESTS_KEPT": 6, "EXACT_MAX": 5}
@@ -186,8 +188,10 @@ class _Work:
         expected.changers[name].change(Store.of_collection(collection), version)
         if choose.random() >= UPKEEP_SHARE:
             return
-        upkeep = choose.choice([_keep_up, Collection.save, Collection.compact, self._back_up])
-        upkeep(collection if upkeep != self._back_up else directory)
+        if choose.random() < BACKUP_SHARE:
+            self._back_up(directory)
+        else:
+            choose.choice([_keep_up, Collection.save, Collection.compact])(collection)
 
     def _back_up(self, directory: DataDirectory) -> None:
         """Make a backup in the place of the last one."""
