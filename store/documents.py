@@ -10,7 +10,7 @@ from typing import Literal
 
 from . import limits
 from .disk.environment import Transaction, WriteTransaction
-from .disk.seal import Damaged
+from .disk.seal import Damaged, Missing
 from .errors import Aborted, FailedPrecondition
 from .filters.language import Filter
 from .filters.selection import Selection
@@ -93,16 +93,23 @@ class Documents:
             self._expect(txn, key, version, now)
 
     def sweep(self, txn: WriteTransaction, now: float, limit: int) -> int:
-        """Delete up to `limit` documents that have expired; return how many."""
+        """Delete up to `limit` documents that have expired; return how many.
+
+        Raises:
+            Damaged: a document that has expired is not found, though its memories are there.
+        """
         ended = self._records.expiry.ended(txn, now, limit)
+        if ended.damaged:
+            self._records.rebuild_expiry(txn)
+            ended = self._records.expiry.ended(txn, now, limit)
         terms = TermChanges()
-        for key, seqs in ended.documents.items():
-            if self._has_ended(txn, key, now):
+        for expired_at, key, seqs in ended.entries:
+            if self._is_to_be_swept(txn, key, seqs, now):
                 self._records.delete(txn, key, now, terms)
             # Also an entry that outlived its document, because the document's record was damaged when it went.
-            self._records.expiry.remove_all(txn, seqs)
+            self._records.expiry.remove(txn, expired_at, seqs)
         self._records.terms.apply(txn, terms)
-        return len(ended.documents)
+        return len(ended.entries)
 
     def changes(self, txn: Transaction, after: int, limit: int) -> list[Change]:
         """Return the changes after seq `after`, of which `limit` entries of the log are read.
@@ -195,6 +202,18 @@ class Documents:
             record = self._records.documents.get(txn, key.encode())
         except Damaged:
             return False
+        return record is not None and record.has_ended(now)
+
+    def _is_to_be_swept(self, txn: Transaction, key: str, seqs: range, now: float) -> bool:
+        """Say whether what an entry of `expiry` tells of, whose time has come, still stands."""
+        memory_stands = self._records.is_live(txn, seqs.start)
+        try:
+            record = self._records.documents.get(txn, key.encode())
+        except Damaged:
+            # Seqs are never given twice, so it is the damaged version that the entry tells of.
+            return memory_stands
+        if record is None and memory_stands:
+            raise Missing(self._records.documents.name, key.encode(), "it is missing, though it is to expire")
         return record is not None and record.has_ended(now)
 
     def _expect(self, txn: Transaction, key: str, expected: int, now: float) -> None:

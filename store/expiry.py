@@ -14,9 +14,18 @@ _KEY = struct.Struct(">dQ")
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Documents that have ended and are not deleted yet, each with the seqs of its memories."""
+    """Documents that have ended and are not deleted yet: when, whose key, and the seqs of its memories.
 
-    documents: dict[str, range]
+    `damaged` says that there may be more, because an entry cannot be read.
+    """
+
+    entries: list[tuple[float, str, range]]
+    damaged: bool
+
+    @property
+    def documents(self) -> dict[str, range]:
+        """The seqs of each document's memories."""
+        return {key: seqs for _, key, seqs in self.entries}
 
     @property
     def memories(self) -> int:
@@ -36,24 +45,30 @@ class Expiry:
     def remove(self, txn: WriteTransaction, at: float, seqs: range) -> None:
         self._delete(txn, _KEY.pack(at, seqs.start))
 
-    def remove_all(self, txn: WriteTransaction, seqs: range) -> None:
-        """Remove every entry of these memories, whatever its time."""
-        places = [place for place in self.table.keys(txn) if _taken_apart(place)[1] == seqs.start]
-        for place in places:
+    def remove_damaged(self, txn: WriteTransaction) -> None:
+        """Remove the entries that cannot be read."""
+        for place in [place for place, entry in self.table.items(txn) if isinstance(entry, Damaged)]:
             self._delete(txn, place)
 
     def has_ended(self, txn: Transaction, now: float) -> bool:
-        """Say whether any document has ended that is not deleted yet."""
-        return bool(self.ended(txn, now, 1).documents)
+        """Say whether any document has ended that is not deleted yet, as far as that is known."""
+        ended = self.ended(txn, now, 1)
+        return bool(ended.entries) or ended.damaged
 
     def ended(self, txn: Transaction, now: float, limit: int | None = None) -> Ended:
         """Return the documents whose time has come, the first `limit` of them."""
-        documents: dict[str, range] = {}
-        for _, key, seqs in self._entries(txn, now):
-            if len(documents) == limit:
+        entries: list[tuple[float, str, range]] = []
+        damaged = False
+        # The bytes of positive floats are in the order of their values.
+        for place, entry in self.table.items(txn):
+            at, first = _taken_apart(place)
+            if at > now or len(entries) == limit:
                 break
-            documents[key] = seqs
-        return Ended(documents)
+            if isinstance(entry, Damaged):
+                damaged = True
+            else:
+                entries.append((at, entry[0], range(first, first + entry[1])))
+        return Ended(entries, damaged)
 
     def time_of(self, txn: Transaction, seqs: range) -> float:
         """Return when the document of these memories ends, `NEVER` when it does not; looks at every entry."""
@@ -63,16 +78,6 @@ class Expiry:
     def _delete(self, txn: WriteTransaction, place: bytes) -> None:
         self.table.delete(txn, place)
         self._quarantine.clear(txn, self.table.name, place)
-
-    def _entries(self, txn: Transaction, now: float) -> Iterator[tuple[float, str, range]]:
-        # The bytes of positive floats are in the order of their values.
-        for place, entry in self.table.items(txn):
-            at, first = _taken_apart(place)
-            if at > now:
-                return
-            # One that is damaged hides nothing here; the document's own record still says when it ended.
-            if not isinstance(entry, Damaged):
-                yield at, entry[0], range(first, first + entry[1])
 
     def entries(self, txn: Transaction) -> Iterator[tuple[float, str, range] | Damaged]:
         """Yield every entry: when, whose, and its seqs."""

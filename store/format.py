@@ -33,6 +33,7 @@ _MARK = struct.Struct("<dH")
 _EXPIRY = struct.Struct("<I")
 _FINGERPRINT = struct.Struct("<IIQ")
 _VALUE_KEY = struct.Struct(">IQ")
+VALUE_KEY_BYTES: Final = _VALUE_KEY.size
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from .disk.quarantine import Quarantine
 from .disk.seal import Damaged
 from .errors import Corrupted, FailedPrecondition, InvalidArgument, ResourceExhausted
 from .format import (
+    VALUE_KEY_BYTES,
     FingerprintRecord,
     Identity,
     decode_fingerprint,
@@ -126,7 +127,9 @@ class KeyValues:
                 pass
             # LMDB finds a damaged page only when it comes there: found later, every call would fail until a restart,
             # found by the shard, that would not open for the sake of what can be written again.
-            for key in chain(self.values.keys(txn), self.quarantine.keys(txn, self.values.name)):
+            if self.values.bytes_of_keys(txn) != VALUE_KEY_BYTES * self.values.count(txn):
+                raise Corrupted("key-values are missing, or stand under keys of another kind")
+            for key in self.quarantine.keys(txn, self.values.name):
                 decode_value_key(key)
             self.applied = applied
             self.reads.load(txn)

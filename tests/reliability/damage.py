@@ -21,6 +21,8 @@ SNAPSHOT = "index.snapshot"
 SNAPSHOT_HEADER = 72
 HEADS = ("catalog.json", "format.json")
 """Files of the directory as a whole: without them nothing of it can be opened."""
+LOCK = "lock"
+"""The file that counts the openings of a directory that were not closed."""
 SILENT = "an older state in the place, without a word"
 """What a restored copy looks like, and what is left when the newest meta page is damaged: one commit less."""
 WHOLE_SHARE = 0.25
@@ -67,35 +69,46 @@ def damage_loop(injections: int, seed: int = 0) -> Outcome:
     with tempfile.TemporaryDirectory(dir=folder_in_memory()) as folder:
         estate = Estate.build(Path(folder))
         for number in range(injections):
-            choose = random.Random(f"{seed} {number}")
             copy = Path(folder, "copy")
-            shutil.copytree(estate.now, copy)
-            injection = inject(copy, estate, choose)
-            _judge(injection, number, estate, copy, outcome)
+            injection = _damaged(copy, estate, f"{seed} {number}")
+            seen = look(copy, injection.allowed(estate))
+            if isinstance(seen, str):
+                outcome.counts[seen] += 1
+                outcome.places[f"{injection.place}: {injection.act}", seen] += 1
+                shutil.rmtree(copy)
+                _damaged(copy, estate, f"{seed} {number}")
+                # As after two such ends.
+                (copy / LOCK).write_text("2")
+                seen = look(copy, injection.allowed(estate))
+            if isinstance(seen, str):
+                outcome.violations.append(f"injection {number}, {injection}: the third {seen} too")
+            else:
+                _judge(injection, number, seen, outcome)
             shutil.rmtree(copy)
     return outcome.done()
 
 
-def _judge(injection: Injection, number: int, estate: Estate, copy: Path, outcome: Outcome) -> None:
-    seen = look(copy, injection.allowed(estate))
+def _damaged(copy: Path, estate: Estate, seed: str) -> Injection:
+    """Make a damaged copy of the estate."""
+    shutil.copytree(estate.now, copy)
+    return inject(copy, estate, random.Random(seed))
+
+
+def _judge(injection: Injection, number: int, seen: dict[str, Seen], outcome: Outcome) -> None:
     outcome.counts["injections"] += 1
-    if isinstance(seen, str):
-        outcome.counts[seen] += 1
-        outcome.places[f"{injection.place}: {injection.act}", seen] += 1
-        return
     damaged = [seen[DIRECTORY], *(one for name, one in seen.items() if injection.collection in (None, name))]
     reported = any(one.reported for one in damaged)
     found = [f"{name or 'the directory'}: {problem}" for name, one in seen.items() for problem in one.wrong]
     for name, one in seen.items():
         whole = all(one is not other for other in damaged)
-        if whole and (one.fewer or one.reported):
-            found.append(f"{name}, which is not damaged: {one.fewer[:1]}, {one.reported[:3]}")
+        if whole and (one.miscounts or one.reported):
+            found.append(f"{name}, which is not damaged: {one.miscounts[:1]}, {one.reported[:3]}")
         for shard, count in one.missing.items():
             if whole or (injection.collection and shard != injection.shard):
                 found.append(f"{name}, shard {shard}, which is not damaged: {count} answers are missing")
-    missing = [one for one in damaged if one.missing or one.fewer]
+    missing = [one for one in damaged if one.missing or one.miscounts]
     if missing and not reported:
-        found.append(f"{sum(one.missing.total() for one in missing)} answers are missing, and nothing is reported")
+        found += [f"{one.missing} missing, {one.miscounts[:1]}, and nothing is reported" for one in missing]
     old = any(one.old for one in damaged)
     if injection.derived and injection.act not in (SWAPPED, SWAPPED_SHARDS):
         found += [

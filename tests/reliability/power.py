@@ -191,7 +191,8 @@ class _Work:
         if choose.random() < BACKUP_SHARE:
             self._back_up(directory)
         else:
-            choose.choice([_keep_up, Collection.save, Collection.compact])(collection)
+            upkeep: list[Callable[[Collection], object]] = [_keep_up, Collection.save, Collection.compact]
+            choose.choice(upkeep)(collection)
 
     def _back_up(self, directory: DataDirectory) -> None:
         """Make a backup in the place of the last one."""
