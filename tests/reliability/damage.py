@@ -80,9 +80,9 @@ def damage_loop(injections: int, seed: int = 0) -> Outcome:
                 # As after two such ends.
                 (copy / LOCK).write_text("2")
                 seen = look(copy, injection.allowed(estate))
-            if isinstance(seen, str):
-                outcome.violations.append(f"injection {number}, {injection}: the third {seen} too")
-            else:
+                outcome.counts[f"{seen} of the third too" if isinstance(seen, str) else "the third served on"] += 1
+            outcome.counts["injections"] += 1
+            if not isinstance(seen, str):
                 _judge(injection, number, seen, outcome)
             shutil.rmtree(copy)
     return outcome.done()
@@ -95,7 +95,6 @@ def _damaged(copy: Path, estate: Estate, seed: str) -> Injection:
 
 
 def _judge(injection: Injection, number: int, seen: dict[str, Seen], outcome: Outcome) -> None:
-    outcome.counts["injections"] += 1
     damaged = [seen[DIRECTORY], *(one for name, one in seen.items() if injection.collection in (None, name))]
     reported = any(one.reported for one in damaged)
     found = [f"{name or 'the directory'}: {problem}" for name, one in seen.items() for problem in one.wrong]

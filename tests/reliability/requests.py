@@ -24,6 +24,8 @@ from .outcome import Outcome
 Usual = Mapping[str, Sequence[str]]
 
 TIMEOUT_S = 2.0
+WATCH_S = 0.1
+"""A watch has no end of its own."""
 GENERATION_SHARE = 0.02
 """A generation costs a hundred times as much as any other call."""
 MUTATED_SHARE = 0.5
@@ -178,14 +180,15 @@ def _value(field: Any, by_name: Usual, choose: random.Random) -> Any:
 
 def _send(channel: Any, method: Any, data: bytes) -> tuple[grpc.StatusCode, str]:
     path = f"/{method.containing_service.full_name}/{method.name}"
+    timeout_s = WATCH_S if method.name == "Watch" else TIMEOUT_S
     try:
         if method.server_streaming:
-            for _ in channel.unary_stream(path)(data, timeout=TIMEOUT_S):
+            for _ in channel.unary_stream(path)(data, timeout=timeout_s):
                 pass
         elif method.client_streaming:
-            channel.stream_unary(path)(iter([data, data]), timeout=TIMEOUT_S)
+            channel.stream_unary(path)(iter([data, data]), timeout=timeout_s)
         else:
-            channel.unary_unary(path)(data, timeout=TIMEOUT_S)
+            channel.unary_unary(path)(data, timeout=timeout_s)
     except grpc.RpcError as error:
         call = cast(grpc.Call, error)  # what a channel raises is always both
         return call.code(), call.details() or ""
