@@ -21,9 +21,9 @@ from typing import Any
 
 import lmdb
 
-from ..errors import Memory3Error
+from ..errors import Memory3Error, Unavailable
 from ..limits import KEY_VALUES_BYTES_MAX
-from .durable import write_file
+from .durable import disk_errors, write_file
 from .environment import DEADLY_FILE, Environment
 
 _DEADLY = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
@@ -38,7 +38,11 @@ def set_aside(environments: Sequence[Path]) -> None:
     """Walk through environments that nobody has open, and mark those that a process does not live through."""
     remaining = list(environments)
     while remaining:
-        passed, ended_by = _walk(remaining)
+        try:
+            passed, ended_by = _walk(remaining)
+        except Unavailable as error:
+            _log.warning("environments could not be walked through: %s", error)
+            return
         if ended_by is None:
             return
         deadly = remaining[passed]
@@ -53,13 +57,17 @@ def _walk(environments: Sequence[Path]) -> tuple[int, str | None]:
     """Return how many environments were passed, and the name of the signal that ended the walk in the next one."""
     command = [sys.executable, "-m", __name__, *map(str, environments)]
     inherited = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=inherited) as child:
+    with disk_errors(f"starting {command[0]}"):
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=inherited)
+    with child:
         assert child.stdout is not None
         passed = len(child.stdout.read().splitlines())
-    if child.returncode and -child.returncode not in _DEADLY:
+    if -child.returncode in _DEADLY:
+        return passed, signal.Signals(-child.returncode).name
+    if child.returncode:
         # Not for damage's sake: there may be too little memory, or somebody ended it.
         _log.warning("environments could not be walked through: the walk ended with %d", child.returncode)
-    return passed, signal.Signals(-child.returncode).name if -child.returncode in _DEADLY else None
+    return passed, None
 
 
 def _main(paths: Sequence[str]) -> None:
@@ -68,7 +76,7 @@ def _main(paths: Sequence[str]) -> None:
         # What is damaged otherwise is found, and told of, by whoever comes there.
         with suppress(Memory3Error, lmdb.Error):
             _visit(Environment(Path(path), KEY_VALUES_BYTES_MAX, durable=True))
-        print(path, flush=True)
+        print("passed", flush=True)
 
 
 def _end_with_the_caller() -> None:
