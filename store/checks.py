@@ -11,6 +11,7 @@ import numpy as np
 
 from .disk.environment import Table, Transaction
 from .disk.seal import Damaged, describe
+from .filters.terms import NAME as TERMS
 from .format import NEVER, DocumentRecord, decode_seq, decode_value_key, encode_seq
 from .index.vector_index import VectorIndex
 from .key_values import KeyValues
@@ -31,6 +32,8 @@ class Findings:
         self.memories = 0
         self.key_values = 0
         self.damages: list[Damaged] = []
+        self.derived: set[str] = set()
+        """Tables that follow from the documents and do not agree with them."""
         self._problems: dict[str, None] = {}
         self._left_out = 0
 
@@ -64,6 +67,7 @@ def check_records(records: Records, full: bool, findings: Findings) -> None:
         if full:
             for sentence in records.terms.check(txn, records.metadata(txn)):
                 findings.problem(sentence)
+                findings.derived.add(TERMS)
             for table in (records.documents, records.memories, records.vectors, records.changes, records.expiry.table):
                 _check_found(table, txn, findings)
             for table in records.requests.tables:
@@ -188,6 +192,8 @@ def _check_expiry(records: Records, txn: Transaction, findings: Findings) -> Non
             findings.damage(entry)
         else:
             found.add(entry)
+    if expected != found:
+        findings.derived.add(records.expiry.table.name)
     for at, key, _ in sorted(expected - found, key=str):
         findings.problem(f"that document {key!r} expires at {at} is missing in expiry")
     for at, key, _ in sorted(found - expected, key=str):

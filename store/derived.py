@@ -6,7 +6,7 @@ One way for all of them: read the log of changes after the seq that a thing is c
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -128,11 +128,13 @@ class Derived:
         with self._saving:
             old.release()
 
-    def rebuild_terms(self) -> None:
-        """Make the terms of all metadata anew: one of them was damaged."""
-        _log.warning("%s: the terms are made again from the documents", self._records.environment.path)
-        with self._records.environment.writing() as txn:
-            self._records.rebuild_terms(txn)
+    def rebuild(self, tables: Set[str]) -> None:
+        """Make tables of the records anew that follow from the documents: some of it was damaged."""
+        for name, make in (("terms", self._records.rebuild_terms), ("expiry", self._records.rebuild_expiry)):
+            if name in tables:
+                _log.warning("%s: %s is made again from the documents", self._records.environment.path, name)
+                with self._records.environment.writing() as txn:
+                    make(txn)
 
     def quarantine(self, damages: Iterable[Damaged]) -> None:
         """Mark damaged records, so that they are counted until they are replaced."""

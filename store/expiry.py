@@ -1,7 +1,7 @@
 """Documents that end, found by their time: hidden as soon as it comes, deleted when somebody next sweeps."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .disk.environment import Environment, Transaction, WriteTransaction
@@ -45,9 +45,10 @@ class Expiry:
     def remove(self, txn: WriteTransaction, at: float, seqs: range) -> None:
         self._delete(txn, _KEY.pack(at, seqs.start))
 
-    def remove_damaged(self, txn: WriteTransaction) -> None:
-        """Remove the entries that cannot be read."""
-        for place in [place for place, entry in self.table.items(txn) if isinstance(entry, Damaged)]:
+    def retain(self, txn: WriteTransaction, wanted: Callable[[range], bool]) -> None:
+        """Remove the entries that cannot be read, and those of memories that are not wanted."""
+        entries = zip(self.table.keys(txn), self.entries(txn), strict=True)
+        for place in [place for place, entry in entries if isinstance(entry, Damaged) or not wanted(entry[2])]:
             self._delete(txn, place)
 
     def has_ended(self, txn: Transaction, now: float) -> bool:

@@ -250,8 +250,9 @@ class Records:
             self.quarantine.clear(txn, TERMS, key)
 
     def rebuild_expiry(self, txn: WriteTransaction) -> None:
-        """Put the entries of all documents where they belong, those that are damaged left out; drop damaged entries."""
-        self.expiry.remove_damaged(txn)
+        """Make the entries of all documents anew; those of damaged ones stay, as they alone say when these end."""
+        whole = {record.first_seq for _, record in self.documents.items(txn) if not isinstance(record, Damaged)}
+        self.expiry.retain(txn, lambda seqs: seqs.start not in whole and self.is_live(txn, seqs.start))
         for key, record in self.documents.items(txn):
             if not isinstance(record, Damaged) and record.expires_at != NEVER:
                 self.expiry.add(txn, record.expires_at, key.decode(), record.seqs)

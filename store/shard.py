@@ -361,7 +361,8 @@ class Shard:
     def check(self, full: bool) -> CheckReport:
         """Verify that records, log, index and key-values agree; `full` also reads every value.
 
-        Changes wait while the agreement is checked, so that all is seen at the same seq; reads go on.
+        Changes wait while the agreement is checked, so that all is seen at the same seq; reads go on. Tables that
+        follow from the documents and do not agree with them are made again.
         """
         findings = Findings()
         with self._using():
@@ -374,6 +375,7 @@ class Shard:
             with self._writer:
                 self._derived.quarantine([damage for damage in findings.damages if damage.table != values])
                 self._key_values.expel([damage for damage in findings.damages if damage.table == values])
+                self._derived.rebuild(findings.derived)
         return findings.report()
 
     @contextmanager
@@ -462,7 +464,7 @@ class Shard:
                 if damage.table != TERMS:
                     raise
             with self._writer:
-                self._derived.rebuild_terms()
+                self._derived.rebuild({TERMS})
             with self._records.environment.reading() as txn:
                 return look(txn)
 
@@ -488,7 +490,7 @@ class Shard:
                 raise
         # Nothing of the change was stored. Terms follow from the documents, so they are made anew first.
         with self._writer:
-            self._derived.rebuild_terms()
+            self._derived.rebuild({TERMS})
         return self._commits.submit(change, size)
 
     def _sweep(self, limit: int = limits.SWEEP_MAX) -> int:

@@ -13,7 +13,7 @@ from memory3.store.format import ChangeRecord, DocumentRecord, MemoryRecord
 from memory3.store.records import Records
 from memory3.store.types import IndexKind
 
-from .builders import DIMENSION, RECORDS, collection_at, embedded, seq_key, value_key, vector_of
+from .builders import DIMENSION, RECORDS, collection_at, damage_value, embedded, seq_key, value_key, vector_of
 
 PAGE, FLAGS_AT, BRANCH = 4_096, 10, 1
 """Of LMDB's pages."""
@@ -159,3 +159,14 @@ def test_a_document_that_is_stored_and_not_found_by_its_key_is_named(tmp_path: P
         assert 0 < len(missing) < len(keys)
         for key in missing:
             assert any(f"key {key!r} in documents is stored but not found" in problem for problem in problems)
+
+
+def test_a_check_makes_again_what_follows_from_the_documents(tmp_path: Path) -> None:
+    """Of a document whose record was damaged nobody knows the terms that it stood under, so they stayed for good."""
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded(key, key, metadata={"n": 1}) for key in "ab"])
+    damage_value(tmp_path / RECORDS, "documents", b"a")
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded("a", "a", metadata={"n": 2})])
+        assert any("terms hold" in problem for problem in collection.check(full=True).problems)
+        assert collection.check(full=True).problems == ()
