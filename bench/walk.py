@@ -1,4 +1,4 @@
-"""What it takes to walk through a store that ended its processes (store/disk/walk.py), and to open it otherwise.
+"""What it takes to walk through a store that ended its processes (store/disk/walk.py), and what other openings take.
 
     python bench/walk.py [--memories 100000] [--value-kib 4] [--folder FOLDER]
 
@@ -8,12 +8,15 @@ Files are in the system's cache, as they are soon after a process has ended.
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from machine import machine_line
 from memory3.store.directory import DataDirectory
 from memory3.store.disk.walk import set_aside
+from memory3.store.format import decode_value_key
 from memory3.store.types import Document, EmbeddedDocument, Reference
 
 DIMENSION = 384
@@ -52,17 +55,30 @@ def main() -> None:
         print(f"{machine_line()}; {arguments.memories} memories, {size / 2**20:.0f} MiB")
         print("| what | seconds |\n|---|---|")
         for file in files:
-            print(f"| walk through {file.parent.name} | {_seconds_of_walk([file.parent]):.2f} |")
-        started = time.perf_counter()
+            print_row(f"walk through {file.parent.name}", partial(set_aside, [file.parent]))
         with DataDirectory.open(path) as directory:
-            directory.collection("default")
-            print(f"| open the collection | {time.perf_counter() - started:.2f} |")
+            print_row("open the collection", lambda: directory.collection("default"))
+            print_row("look through the keys of kv, as each opening does", lambda: keys_by_cursor(directory))
+            print_row("the same, one by one", lambda: keys_one_by_one(directory))
 
 
-def _seconds_of_walk(environments: list[Path]) -> float:
+def print_row(what: str, work: Callable[[], object]) -> None:
     started = time.perf_counter()
-    set_aside(environments)
-    return time.perf_counter() - started
+    work()
+    print(f"| {what} | {time.perf_counter() - started:.3f} |")
+
+
+def keys_by_cursor(directory: DataDirectory) -> None:
+    key_values = directory.collection("default")._shards[0]._key_values
+    with key_values.environment.reading() as txn:
+        key_values.values.bytes_of_keys(txn)
+
+
+def keys_one_by_one(directory: DataDirectory) -> None:
+    key_values = directory.collection("default")._shards[0]._key_values
+    with key_values.environment.reading() as txn:
+        for key in key_values.values.keys(txn):
+            decode_value_key(key)
 
 
 if __name__ == "__main__":

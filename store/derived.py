@@ -16,6 +16,7 @@ from .disk.durable import remove_file
 from .disk.environment import Transaction
 from .disk.seal import Damaged
 from .errors import Corrupted, Memory3Error
+from .filters.terms import NAME as TERMS
 from .index.building import Builder
 from .index.clustering import GiveWay
 from .index.snapshot import Slice, read_snapshot, write_snapshot
@@ -129,8 +130,9 @@ class Derived:
             old.release()
 
     def rebuild(self, tables: Set[str]) -> None:
-        """Make tables of the records anew that follow from the documents: some of it was damaged."""
-        for name, make in (("terms", self._records.rebuild_terms), ("expiry", self._records.rebuild_expiry)):
+        """Make tables of the records anew that follow from the documents, because some of it was damaged."""
+        known = {TERMS: self._records.rebuild_terms, self._records.expiry.table.name: self._records.rebuild_expiry}
+        for name, make in known.items():
             if name in tables:
                 _log.warning("%s: %s is made again from the documents", self._records.environment.path, name)
                 with self._records.environment.writing() as txn:

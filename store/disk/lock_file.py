@@ -13,8 +13,6 @@ from .durable import disk_errors, remove_file, write_file
 
 _LOCK = "lock"
 _SERVER = "server.json"
-
-
 _DIGITS_MAX = 9
 
 
