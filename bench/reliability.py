@@ -31,6 +31,8 @@ from memory3.tests.reliability.requests import fuzz_requests
 
 KILLS = 500
 FAILURES = 1_000
+SPARSE_FAILURES, EVERY = 300, 10
+"""And so many at every tenth act only, to come further."""
 INJECTIONS = 2_000
 SEQUENCES = 600
 OPERATIONS = 100_000
@@ -47,6 +49,7 @@ def crash(folder: Path, share: float) -> Iterator[Outcome]:
 
 def power(folder: Path, share: float) -> Iterator[Outcome]:
     yield power_failures(round(FAILURES * share))
+    yield power_failures(round(SPARSE_FAILURES * share), EVERY, seed=1)
 
 
 def damage(folder: Path, share: float) -> Iterator[Outcome]:

@@ -21,7 +21,7 @@ from . import limits
 from .backup.copying import FrozenShard
 from .backup.progress import Progress, Tally
 from .checks.steps import steps
-from .errors import Corrupted, InvalidArgument, Memory3Error, Unavailable
+from .errors import Corrupted, FailedPrecondition, InvalidArgument, Memory3Error, Unavailable
 from .filters.language import Filter
 from .merging import merged_counts, merged_receipts, merged_reports, merged_stats
 from .page_token import encode_page_token
@@ -97,7 +97,8 @@ class Collection:
         """Open what `create` made.
 
         Raises:
-            Corrupted: its records are damaged, missing or another collection's; of several shards that one is missing.
+            Corrupted: its records are damaged, missing or another collection's.
+            FailedPrecondition: its key-values are another collection's. Of several shards that one is missing.
         """
         return cls._of(path, info, quotas, Shard.open)
 
@@ -116,7 +117,7 @@ class Collection:
                 try:
                     shards[number] = shard(path / _shard_name(number), info, number, quotas)
                     opened.callback(shards[number].close, False)
-                except Corrupted as error:
+                except (Corrupted, FailedPrecondition) as error:
                     if info.shards == 1:
                         raise
                     missing[number] = Corrupted(f"shard {number} of collection {info.name!r} is missing: {error}")
@@ -478,7 +479,8 @@ class Collection:
         if not done:
             raise errors[0]
         carried_out, total = (sum(len(parts[number]) for number in numbers) for numbers in (done, parts))
-        raise type(errors[0])(
+        kind = Corrupted if isinstance(errors[0], Corrupted) else type(errors[0])
+        raise kind(
             f"{errors[0]}; {carried_out} of the {total} documents of this call are done, in other shards: "
             "send it again for the rest"
         ) from errors[0]

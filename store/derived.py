@@ -6,7 +6,7 @@ One way for all of them: read the log of changes after the seq that a thing is c
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from .disk.durable import remove_file
 from .disk.environment import Transaction
 from .disk.seal import Damaged
 from .errors import Corrupted, Memory3Error
+from .filters.terms import NAME as TERMS
 from .index.building import Builder
 from .index.clustering import GiveWay
 from .index.inverted import InvertedLists
@@ -130,11 +131,14 @@ class Derived:
         with self._saving:
             old.release()
 
-    def rebuild_terms(self) -> None:
-        """Make the terms of all metadata anew: one of them was damaged."""
-        _log.warning("%s: the terms are made again from the documents", self._records.environment.path)
-        with self._records.environment.writing() as txn:
-            self._records.rebuild_terms(txn)
+    def rebuild(self, tables: Set[str]) -> None:
+        """Make tables of the records anew that follow from the documents, because some of it was damaged."""
+        known = {TERMS: self._records.rebuild_terms, self._records.expiry.table.name: self._records.rebuild_expiry}
+        for name, make in known.items():
+            if name in tables:
+                _log.warning("%s: %s is made again from the documents", self._records.environment.path, name)
+                with self._records.environment.writing() as txn:
+                    make(txn)
 
     def quarantine(self, damages: Iterable[Damaged]) -> None:
         """Mark damaged records, so that they are counted until they are replaced."""

@@ -15,8 +15,9 @@ from .backup.progress import Progress, one_at_a_time
 from .catalog import Catalog, read_catalog, write_catalog
 from .collection import Collection
 from .disk.durable import TEMPORARY, disk_errors, make_directory, write_file
-from .disk.environment import DATA_FILE
+from .disk.environment import DATA_FILE, DEADLY_FILE
 from .disk.lock_file import DirectoryLock
+from .disk.walk import set_aside
 from .errors import AlreadyExists, Corrupted, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from .format import FORMAT, check_format
 from .types import CollectionInfo, CompactReport, Quotas
@@ -37,9 +38,12 @@ _UNFINISHED = tuple(
         f"{_SHARDS}/index.snapshot",
         f"{_SHARDS}/*/space",
         f"{_SHARDS}/*/{DATA_FILE}",
+        f"{_SHARDS}/*/{DEADLY_FILE}",
     )
 )
 """What a crash while a file is written may leave, as patterns; any other file of that ending is somebody's own."""
+_UNRELEASED_MAX = 2
+"""Processes that end one after the other without closing the directory, until the next one looks what ends them."""
 _NUMBER = re.compile("[0-9]{8,}")
 
 
@@ -98,6 +102,7 @@ class DataDirectory:
         with self._using():
             if name not in self._open:
                 info, number = self._entry(name)
+                self._set_aside_deadly(self._directory(number))
                 self._open[name] = Collection.open(self._directory(number), info, self._quotas)
             return self._open[name]
 
@@ -209,6 +214,12 @@ class DataDirectory:
                 f"{found.shards} shards, asked for are {info.embedder!r}, {info.dimension} and {info.shards}; "
                 "choose another name or drop it first"
             )
+
+    def _set_aside_deadly(self, collection: Path) -> None:
+        # What has ended them may be a damaged page, and would end this process too.
+        if self._lock_file.unreleased >= _UNRELEASED_MAX:
+            set_aside(sorted(file.parent for file in collection.glob(f"shard-*/*/{DATA_FILE}")))
+            self._lock_file.begin_anew()
 
     def _directory(self, number: int) -> Path:
         return self.path / place_of(number)

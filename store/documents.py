@@ -10,9 +10,9 @@ from typing import Literal
 
 from . import limits
 from .disk.environment import Transaction, WriteTransaction
-from .disk.seal import Damaged
+from .disk.seal import Damaged, Missing
 from .errors import Aborted, FailedPrecondition
-from .expiry import Entry
+from .expiry import Entry, whole
 from .filters.language import Filter
 from .filters.selection import Selection
 from .filters.term_changes import TermChanges
@@ -42,7 +42,7 @@ class Documents:
         self._reads = reads
 
     def count(self, txn: Transaction, now: float, filter: Filter | None = None) -> Count:
-        ended = {entry.key: entry.seqs for entry in self._records.expiry.ended(txn, now)}
+        ended = {entry.key: entry.seqs for entry in whole(self._records.expiry.ended(txn, now))}
         if filter is None:
             documents, memories = self._records.documents.count(txn), self._records.memories.count(txn)
             return Count(documents - len(ended), memories - sum(map(len, ended.values())))
@@ -106,16 +106,24 @@ class Documents:
             self._expect(txn, key, version, now)
 
     def sweep(self, txn: WriteTransaction, now: float, limit: int) -> int:
-        """Delete documents that have expired, of up to `limit` memories or one document; return how many."""
+        """Delete documents that have expired, of up to `limit` memories or one document; return how many.
+
+        Raises:
+            Damaged: a document that has expired is not found, though its memories are there.
+        """
         ended = list(_within(limit, self._records.expiry.ended(txn, now)))
+        if any(isinstance(entry, Damaged) for entry in ended):
+            self._records.rebuild_expiry(txn)
+            ended = list(_within(limit, self._records.expiry.ended(txn, now)))
+        entries = whole(ended)
         terms = TermChanges()
-        for at, key, seqs in ended:
-            if self._has_ended(txn, key, now):
-                self._records.delete(txn, key, now, terms)
+        for entry in entries:
+            if self._is_to_be_swept(txn, entry, now):
+                self._records.delete(txn, entry.key, now, terms)
             # Also an entry that outlived its document, because the document's record was damaged when it went.
-            self._records.expiry.remove(txn, at, seqs)
+            self._records.expiry.remove(txn, entry.at, entry.seqs)
         self._records.terms.apply(txn, terms)
-        return len(ended)
+        return len(entries)
 
     def changes(self, txn: Transaction, after: int, limit: int) -> list[Change]:
         """Return the changes after seq `after`, of which `limit` entries of the log are read.
@@ -210,6 +218,18 @@ class Documents:
             return False
         return record is not None and record.has_ended(now)
 
+    def _is_to_be_swept(self, txn: Transaction, entry: Entry, now: float) -> bool:
+        """Say whether what an entry of `expiry` tells of, whose time has come, still stands."""
+        memory_stands = self._records.is_live(txn, entry.seqs.start)
+        try:
+            record = self._records.documents.get(txn, entry.key.encode())
+        except Damaged:
+            # Seqs are never given twice, so it is the damaged version that the entry tells of.
+            return memory_stands
+        if record is None and memory_stands:
+            raise Missing(self._records.documents.name, entry.key.encode(), "it is missing, though it is to expire")
+        return record is not None and record.has_ended(now)
+
     def _expect(self, txn: Transaction, key: str, expected: int, now: float) -> None:
         record = self._visible(txn, key, now)
         version = record.version if record else 0
@@ -261,10 +281,10 @@ class Documents:
         return content_digest(document, self._records.identity.embedder)
 
 
-def _within(memories: int, entries: Iterable[Entry]) -> Iterator[Entry]:
+def _within(memories: int, entries: Iterable[Entry | Damaged]) -> Iterator[Entry | Damaged]:
     """Yield the first entry, and those after it that have so many memories together with it."""
     for number, entry in enumerate(entries):
-        memories -= len(entry.seqs)
+        memories -= 1 if isinstance(entry, Damaged) else len(entry.seqs)
         if number and memories < 0:
             return
         yield entry

@@ -1,7 +1,7 @@
 """Documents that end, found by their time: hidden as soon as it comes, deleted when somebody next sweeps."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from .disk.environment import Environment, Transaction, WriteTransaction
@@ -40,24 +40,27 @@ class Expiry:
         except Damaged:
             return False
 
+    def retain(self, txn: WriteTransaction, wanted: Callable[[range], bool]) -> None:
+        """Remove the entries that cannot be read, and those of memories that are not wanted."""
+        entries = zip(self.table.keys(txn), self.entries(txn), strict=True)
+        for place in [place for place, entry in entries if isinstance(entry, Damaged) or not wanted(entry.seqs)]:
+            self._delete(txn, place)
+
     def has_ended(self, txn: Transaction, now: float) -> bool:
-        """Say whether any document has ended that is not deleted yet."""
+        """Say whether any document may have ended that is not deleted yet."""
         return next(self.ended(txn, now), None) is not None
 
-    def ended(self, txn: Transaction, now: float) -> Iterator[Entry]:
-        """Yield the entries whose time has come and that are not removed yet, in the order of their times."""
-        for entry in self.entries(txn):
-            if isinstance(entry, Damaged):
-                # It hides nothing here; the document's own record still says when it ended.
-                continue
+    def ended(self, txn: Transaction, now: float) -> Iterator[Entry | Damaged]:
+        """Yield the entries whose time has come, in the order of their times; one that is damaged as its error."""
+        for place, entry in self.table.items(txn):
             # The bytes of positive floats are in the order of their values.
-            if entry.at > now:
+            if _taken_apart(place)[0] > now:
                 return
-            yield entry
+            yield _entry(place, entry)
 
     def time_of(self, txn: Transaction, seqs: range) -> float:
         """Return when the document of these memories ends, `NEVER` when it does not; looks at every entry."""
-        places = (_KEY.unpack(place) for place in self.table.keys(txn))
+        places = map(_taken_apart, self.table.keys(txn))
         return next((at for at, first in places if first == seqs.start and len(seqs)), NEVER)
 
     def _delete(self, txn: WriteTransaction, place: bytes) -> None:
@@ -67,5 +70,19 @@ class Expiry:
     def entries(self, txn: Transaction) -> Iterator[Entry | Damaged]:
         """Yield every entry in the order of their times."""
         for place, entry in self.table.items(txn):
-            at, first = _KEY.unpack(place)
-            yield entry if isinstance(entry, Damaged) else Entry(at, entry[0], range(first, first + entry[1]))
+            yield _entry(place, entry)
+
+
+def whole(entries: Iterable[Entry | Damaged]) -> list[Entry]:
+    """Return the entries that are not damaged. What is hides nothing: each document's record says when it ends."""
+    return [entry for entry in entries if not isinstance(entry, Damaged)]
+
+
+def _entry(place: bytes, entry: tuple[str, int] | Damaged) -> Entry | Damaged:
+    at, first = _taken_apart(place)
+    return entry if isinstance(entry, Damaged) else Entry(at, entry[0], range(first, first + entry[1]))
+
+
+def _taken_apart(place: bytes) -> tuple[float, int]:
+    """Return time and first seq of a key; of a damaged one, whose entry is damaged too, what no document has."""
+    return _KEY.unpack(place) if len(place) == _KEY.size else (NEVER, 0)

@@ -129,7 +129,9 @@ class KeyValues:
                 pass
             # LMDB finds a damaged page only when it comes there: found later, every call would fail until a restart,
             # found by the shard, that would not open for the sake of what can be written again.
-            for key in chain(self.values.keys(txn), self.quarantine.keys(txn, self.values.name)):
+            if self.values.bytes_of_keys(txn) != VALUE_KEY.itemsize * self.values.count(txn):
+                raise Corrupted("key-values are missing, or stand under keys of another kind")
+            for key in self.quarantine.keys(txn, self.values.name):
                 decode_value_key(key)
             self.applied = applied
             self.reads.load(txn)

@@ -185,8 +185,9 @@ class Records:
 
     def live_at(self, txn: Transaction, seqs: Iterable[int], now: float) -> list[bool]:
         """Say of each memory whether it is there and its document has not expired."""
-        if self.expiry.has_ended(txn, now):
-            return [self.is_live(txn, seq) and not self._has_ended(txn, seq, now) for seq in seqs]
+        # Where documents expire each one's own record says whether it has: an entry of `expiry` may be damaged.
+        if self.expiry.table.count(txn):
+            return [self._stands(txn, seq, now) for seq in seqs]
         return [self.is_live(txn, seq) for seq in seqs]
 
     def changes_after(self, txn: Transaction, seq: int, limit: int | None = None) -> Changes | None:
@@ -247,6 +248,14 @@ class Records:
         for key in list(self.quarantine.keys(txn, TERMS)):
             self.quarantine.clear(txn, TERMS, key)
 
+    def rebuild_expiry(self, txn: WriteTransaction) -> None:
+        """Make the entries of all documents anew; those of damaged ones stay, as they alone say when these end."""
+        whole = {record.first_seq for _, record in self.documents.items(txn) if not isinstance(record, Damaged)}
+        self.expiry.retain(txn, lambda seqs: seqs.start not in whole and self.is_live(txn, seqs.start))
+        for key, record in self.documents.items(txn):
+            if not isinstance(record, Damaged) and record.expires_at != NEVER:
+                self.expiry.add(txn, record.expires_at, key.decode(), record.seqs)
+
     def metadata(self, txn: Transaction) -> Iterator[tuple[Metadata, range]]:
         """Yield the metadata and the seqs of every document that is whole."""
         for _, record in self.documents.items(txn):
@@ -261,14 +270,15 @@ class Records:
             self.quarantine.clear(txn, self.changes.name, encode_seq(seq))
         self.numbers.put(txn, _CHANGES_FROM, max(first, up_to + 1))
 
-    def _has_ended(self, txn: Transaction, seq: int, now: float) -> bool:
+    def _stands(self, txn: Transaction, seq: int, now: float) -> bool:
+        """Say whether a memory is there and known to belong to a document that has not expired."""
         try:
             memory = self.memories.get(txn, encode_seq(seq))
             record = None if memory is None else self.documents.get(txn, memory.key.encode())
         except Damaged:
             # Told to whoever asks for its text.
             return False
-        return record is not None and record.has_ended(now)
+        return record is not None and not record.has_ended(now)
 
     def _reads(self, txn: Transaction, table: Table[Any], key: bytes) -> bool:
         try:

@@ -1,6 +1,5 @@
 """Answers kept for requests that are sent again: what was done is not done twice, whatever happened meanwhile."""
 
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from hashlib import blake2b
@@ -10,13 +9,11 @@ from . import limits
 from .disk.environment import Environment, Table, WriteTransaction
 from .errors import InvalidArgument
 from .filters.language import Filter
-from .format import decode_answer, decode_request_id, encode_answer, encode_request_id
+from .format import decode_answer, decode_request_id, decode_seq, encode_answer, encode_request_id, encode_seq
 from .metadata import DIGEST_BYTES, content_digest
 from .types import DeleteReceipt, EmbeddedDocument, UpsertResult
 
 T = TypeVar("T")
-
-_NUMBER = struct.Struct(">Q")
 
 
 def digest_of_upsert(documents: Sequence[EmbeddedDocument]) -> bytes:
@@ -108,8 +105,8 @@ class Requests:
         result = change(txn)
         self._answers.put(txn, key, (request.digest, to_json(result)))
         last = self._order.last_key(txn)
-        number = _NUMBER.unpack(last)[0] + 1 if last else 1
-        self._order.put(txn, _NUMBER.pack(number), request.id, append=True)
+        number = decode_seq(last) + 1 if last else 1
+        self._order.put(txn, encode_seq(number), request.id, append=True)
         self._trim(txn)
         return result
 

@@ -372,7 +372,8 @@ class Shard:
     def check(self, full: bool, tally: Tally) -> CheckReport:
         """Verify that records, log, index and key-values agree; `full` also reads every value.
 
-        Reads and changes go on. `tally` counts steps, and ends the check by raising.
+        Reads and changes go on. Tables that follow from the documents and do not agree with them are made again.
+        `tally` counts steps, and ends the check by raising.
 
         Raises:
             Unavailable: the shard was closed meanwhile.
@@ -392,6 +393,9 @@ class Shard:
             values = self._key_values.values.name
             self._quarantine([damage for damage in findings.damages if damage.table != values])
             self._expel([damage for damage in findings.damages if damage.table == values])
+            if findings.derived:
+                with self._writer:
+                    self._derived.rebuild(findings.derived)
         return findings.report()
 
     @contextmanager
@@ -480,7 +484,7 @@ class Shard:
                 if damage.table != TERMS:
                     raise
             with self._writer:
-                self._derived.rebuild_terms()
+                self._derived.rebuild({TERMS})
             with self._records.environment.reading() as txn:
                 return look(txn)
 
@@ -506,7 +510,7 @@ class Shard:
                 raise
         # Nothing of the change was stored. Terms follow from the documents, so they are made anew first.
         with self._writer:
-            self._derived.rebuild_terms()
+            self._derived.rebuild({TERMS})
         return self._commits.submit(change, size)
 
     def _sweep(self, limit: int = limits.SWEEP_MAX) -> int:

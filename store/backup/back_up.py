@@ -41,12 +41,14 @@ def back_up(directory: DataDirectory, target: str | Path, progress: Progress | N
 
     Raises:
         FailedPrecondition: the target is there and not empty.
-        InvalidArgument: the target lies within the data directory.
+        InvalidArgument: the target lies within the data directory, or is no path.
         NotFound: the target's parent is not there.
         ResourceExhausted: the target's disk is full, or has too little space to begin.
         Corrupted: a collection cannot be opened; a backup without it would be none.
         Unavailable: the data directory was closed meanwhile.
     """
+    if "\0" in str(target):
+        raise InvalidArgument(f"{str(target)!r} holds a NUL, which no path can")
     target = Path(target).absolute().resolve()
     if target.is_relative_to(directory.path.resolve()):
         raise InvalidArgument(f"{target} lies within the data directory {directory.path}; back up to another place")

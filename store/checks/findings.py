@@ -29,6 +29,8 @@ class Findings:
         self.memories = 0
         self.key_values = 0
         self.damages: list[Damaged] = []
+        self.derived: set[str] = set()
+        """Tables that follow from the documents and do not agree with them."""
         self._problems: dict[str, None] = {}
         self._left_out = 0
 

@@ -11,6 +11,8 @@ from pyroaring import BitMap64
 
 from ..disk.environment import Table, Transaction
 from ..disk.seal import Damaged, describe
+from ..expiry import Entry
+from ..filters.terms import NAME as TERMS
 from ..format import NEVER, DocumentRecord, decode_seq, encode_seq
 from ..limits import VECTOR_NORM_TOLERANCE
 from ..metadata import content_digest
@@ -70,18 +72,23 @@ def check_log(parts: Parts, findings: Findings) -> None:
 def check_expiry(parts: Parts, findings: Findings) -> None:
     """Check that expiry has an entry for each document that expires, and no other."""
     records = parts.records
+    expiry = records.expiry
+
+    def problem(sentence: str) -> None:
+        findings.problem(sentence)
+        findings.derived.add(expiry.table.name)
+
     with records.environment.reading() as txn:
         for key, record in findings.looking(records.documents.items(txn)):
             if isinstance(record, Damaged) or record.expires_at == NEVER:
                 continue
-            if not records.expiry.holds(txn, record.expires_at, key.decode(), record.seqs):
-                findings.problem(f"that document {key.decode()!r} expires at {record.expires_at} is missing in expiry")
-        for entry in findings.looking(records.expiry.entries(txn)):
+            if not expiry.holds(txn, record.expires_at, key.decode(), record.seqs):
+                problem(f"that document {key.decode()!r} expires at {record.expires_at} is missing in expiry")
+        for entry in findings.looking(expiry.entries(txn)):
             if isinstance(entry, Damaged):
                 findings.damage(entry)
-            elif not _ends(records, txn, *entry):
-                at, name, _ = entry
-                findings.problem(f"expiry says that document {name!r} expires at {at}, its own record does not")
+            elif not _ends(records, txn, entry):
+                problem(f"expiry says that document {entry.key!r} expires at {entry.at}, its own record does not")
 
 
 def check_marks(parts: Parts, findings: Findings) -> None:
@@ -122,6 +129,7 @@ def check_terms(parts: Parts, findings: Findings) -> None:
     with records.environment.reading() as txn:
         for sentence in records.terms.check(txn, findings.looking(records.metadata(txn))):
             findings.problem(sentence)
+            findings.derived.add(TERMS)
 
 
 def check_keys(parts: Parts, findings: Findings) -> None:
@@ -164,12 +172,12 @@ def check_readable(table: Table[Any], txn: Transaction, findings: Findings) -> N
             findings.problem(str(value))
 
 
-def _ends(records: Records, txn: Transaction, at: float, key: str, seqs: range) -> bool:
+def _ends(records: Records, txn: Transaction, entry: Entry) -> bool:
     try:
-        record = records.documents.get(txn, key.encode())
+        record = records.documents.get(txn, entry.key.encode())
     except Damaged:
         return False
-    return record is not None and (record.expires_at, record.seqs) == (at, seqs)
+    return record is not None and (record.expires_at, record.seqs) == (entry.at, entry.seqs)
 
 
 def _check_content(records: Records, txn: Transaction, key: str, record: DocumentRecord, findings: Findings) -> None:

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import DirectoryInUse
@@ -12,10 +13,14 @@ from .durable import disk_errors, remove_file, write_file
 
 _LOCK = "lock"
 _SERVER = "server.json"
+_DIGITS_MAX = 9
 
 
 class DirectoryLock:
     """The exclusive lock of a data directory, held until `release` or the end of the process.
+
+    Its file counts the openings since the last release: `unreleased` is how many processes before this one, one after
+    the other, have ended without it.
 
     Raises:
         DirectoryInUse: another opener holds it; names the address where it serves, if it does.
@@ -33,6 +38,8 @@ class DirectoryLock:
                 raise _in_use(directory) from None
             raise
         self._published: int | None = None
+        self.unreleased = self._read()
+        self._write(self.unreleased + 1)
         # Whoever wrote this is gone, since the lock was free.
         remove_file(self._server)
 
@@ -45,10 +52,26 @@ class DirectoryLock:
             self._published = os.open(self._server, os.O_RDWR | os.O_CLOEXEC)
             fcntl.flock(self._published, fcntl.LOCK_EX)
 
+    def begin_anew(self) -> None:
+        """Count this opening as the first one."""
+        self._write(1)
+
     def release(self) -> None:
+        self._write(0)
         remove_file(self._server)
         self._let_go()
         os.close(self._descriptor)
+
+    def _read(self) -> int:
+        digits = os.pread(self._descriptor, _DIGITS_MAX, 0)
+        return int(digits) if digits.isdigit() else 0
+
+    def _write(self, openings: int) -> None:
+        # Neither synced nor insisted on: it is about processes that end, and a full disk is to be opened too.
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            if openings:
+                os.pwrite(self._descriptor, b"%d" % openings, 0)
 
     def _let_go(self) -> None:
         if self._published is not None:

@@ -13,9 +13,11 @@ from ..errors import Corrupted
 
 _MAGIC = 0xBEEFC0DE
 _VERSION = 1
+_MAP_BYTES_MAX = 1 << 42
+"""More than any environment's; a larger one finds no place in the addresses of a process."""
 _PAGE_BYTES = [1 << bits for bits in range(9, 17)]
 # Behind the page's header of 16 bytes: magic, version, address, map size, page size, two tables, last page, number.
-_META = struct.Struct("<16xII16xI100xQ")
+_META = struct.Struct("<16xII8xQI92xQQ")
 
 
 def check_meta_pages(file: Path) -> None:
@@ -28,7 +30,7 @@ def check_meta_pages(file: Path) -> None:
         head = opened.read(_PAGE_BYTES[-1] + _META.size)
     if len(head) < _META.size:
         return
-    magic, version, page_bytes, first = _META.unpack_from(head)
+    magic, version, map_bytes, page_bytes, last_page, first = _META.unpack_from(head)
     if magic != _MAGIC:
         return
     if page_bytes not in _PAGE_BYTES:
@@ -37,11 +39,14 @@ def check_meta_pages(file: Path) -> None:
         )
     if len(head) < page_bytes + _META.size:
         return
-    other_magic, other_version, _, second = _META.unpack_from(head, page_bytes)
+    other_magic, other_version, other_map_bytes, _, other_last_page, second = _META.unpack_from(head, page_bytes)
     if (magic, version) != (other_magic, other_version):
         raise Corrupted(f"{file} is damaged: its two meta pages differ in what they are; restore it from a copy")
     if version != _VERSION:
         return
+    reach = max(map_bytes, other_map_bytes, (max(last_page, other_last_page) + 1) * page_bytes)
+    if reach > _MAP_BYTES_MAX:
+        raise Corrupted(f"{file} is damaged: its meta pages speak of {reach} bytes; restore it from a copy")
     if abs(first - second) != 1 and (first, second) != (0, 0):
         raise Corrupted(
             f"{file} is damaged: its meta pages are of the transactions {first} and {second}, which do not follow each "

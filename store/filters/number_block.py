@@ -133,7 +133,8 @@ def decode_numbers(payload: Bytes) -> NumberBlock:
     """Decode what `encode_numbers` made of a block that is not empty; the arrays share the payload's memory.
 
     Raises:
-        Corrupted: the bytes are anything else.
+        Corrupted: the bytes are no such block. Numbers and their order are not looked at, which would take as long as
+            the whole query: that they are those that were written the seal says.
     """
     if len(payload) < _HEAD.size:
         raise Corrupted(f"a block of numbers of {len(payload)} bytes, expected at least {_HEAD.size}")

@@ -1,7 +1,9 @@
 """Proof: a server killed at any moment has what it acknowledged, and nothing that it acknowledged as deleted."""
 
 import random
+import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -9,142 +11,223 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from memory3.client import Client
-from memory3.store.errors import Memory3Error, Unavailable
+from memory3.store.backup.restore import restore
+from memory3.store.directory import DataDirectory
+from memory3.store.disk.durable import TEMPORARY
+from memory3.store.errors import Corrupted, FailedPrecondition, Memory3Error, Unavailable
 
-from .content import FINGERPRINTS, document_of, texts_of, values_of
-from .examine import Store, examine
-from .faults import POINTS, KillPoint
-from .oracle import ABSENT, Oracle
+from .access import Store
+from .changing import Changer
+from .examine import examine
+from .faults import BACKUP, BACKUP_POINTS, POINTS, KillPoint
+from .oracle import Moment, Oracle
 from .outcome import Outcome
 from .processes import processes
-from .serving import serve
+from .serving import SHARDS, serve
 
 WRITERS = 3
 KEYS = 12
 """Keys of one writer."""
-BATCH_MAX = 3
-DELETE_SHARE = 0.3
-VALUES_SHARE = 0.6
-NTH_MAX = 12
-LIFE_S = (0.01, 0.25)
+NTH_MAX, NTH_IN_BACKUP_MAX = 12, 4
+BACKUP_SHARE = 0.25
+"""Of the kills at a point, those at a point of a backup."""
+CLUSTERED_SHARE = 0.5
+"""Of the lives, those whose server clusters the index of a few vectors."""
+LIFE_S = (0.01, 0.4)
 """How long a server lives that is killed at a random time; `POINT_S` is what one gets to come to its point."""
 POINT_S = 3.0
 START_S = 60.0
 OPENING_SHARE = 0.15
 """Kills while the server is still opening what the one before it left."""
+UPKEEP_PAUSE_S = 0.02
 VIOLATIONS_MAX = 20
 
 
 def crash_loop(path: Path, kills: int, seed: int = 0) -> Outcome:
-    """Kill a server `kills` times while several clients write, and examine what the next one finds, over gRPC."""
+    """Kill a server `kills` times while several clients write, and examine what the next one finds, over gRPC.
+
+    Beside the directory `path` a backup is made, again and again.
+    """
     outcome = Outcome("crash", "kill -9 of a gRPC server under writing clients, then every answer of the next one")
-    oracle = Oracle()
-    choose = random.Random(seed)
+    loop = _Loop(path, outcome, seed)
     while outcome.counts["kills"] < kills and len(outcome.violations) < VIOLATIONS_MAX:
-        _one_life(path, oracle, choose, outcome)
-    with _server(path, None) as (_, address, _), Client(address) as client:
-        outcome.violations += examine(Store.of_client(client), oracle)
-    outcome.counts["changes acknowledged"] = oracle.changes
+        loop.one_life()
+    loop.end()
     return outcome.done()
 
 
-def _one_life(path: Path, oracle: Oracle, choose: random.Random, outcome: Outcome) -> None:
-    point = KillPoint(choose.choice(POINTS), choose.randint(1, NTH_MAX))
-    opening = KillPoint(point.point, choose.randint(1, 3)) if choose.random() < OPENING_SHARE else None
-    at_point = choose.random() < 0.6
-    life = outcome.counts["kills"]
-    with _server(path, opening) as (process, address, to_server):
-        if not address:
-            _count(outcome, f"{opening.point if opening else 'unasked'}, while opening")
+class _Loop:
+    """The lives of servers on one directory, one after the other, and what outlives them."""
+
+    def __init__(self, path: Path, outcome: Outcome, seed: int) -> None:
+        self._path = path
+        self._outcome = outcome
+        self._choose = random.Random(seed)
+        self._oracle = Oracle(SHARDS)
+        self._changers = [
+            Changer(self._oracle, [f"w{number}-{key}" for key in range(KEYS)], f"{seed} {number}")
+            for number in range(WRITERS)
+        ]
+        self._backup = path.with_name(f"{path.name}-{BACKUP}")
+
+    def one_life(self) -> None:
+        """Start a server, examine what it found, let clients change it, and kill it."""
+        choose, outcome = self._choose, self._outcome
+        in_backup = choose.random() < BACKUP_SHARE
+        nth = choose.randint(1, NTH_IN_BACKUP_MAX if in_backup else NTH_MAX)
+        point = KillPoint(choose.choice(BACKUP_POINTS if in_backup else POINTS), nth, in_backup)
+        opening = KillPoint(point.point, choose.randint(1, 3)) if choose.random() < OPENING_SHARE else None
+        at_point, life = choose.random() < 0.6, outcome.counts["kills"]
+        with self._server(opening) as (process, address, to_server):
+            if not address:
+                self._count(f"{opening}, while opening")
+                return
+            with Client(address, timeout_s=START_S) as client:
+                store = Store.of_client(client)
+                with suppress(*([Unavailable] if opening else [])):
+                    found = examine(store, self._oracle)
+                    outcome.violations += [f"after kill {life}: {problem}" for problem in found]
+                keeper = _Keeper(client, self._oracle, self._backup, compacts_first=choose.random() < 0.5)
+                callers = [
+                    keeper,
+                    *(_Writer(changer, store, f"{life}.{n}") for n, changer in enumerate(self._changers)),
+                ]
+                if opening is None and at_point:
+                    to_server.send(point)
+                for caller in callers:
+                    caller.start()
+                process.join(POINT_S if at_point else choose.uniform(*LIFE_S))
+                died = process.exitcode is not None
+                process.kill()
+                for caller in callers:
+                    caller.join()
+                    outcome.violations += caller.violations
+        self._count(str(opening or point) if died else "a random moment")
+        self._judge_backup(keeper)
+
+    def end(self) -> None:
+        """Examine what the last server left."""
+        with self._server(None) as (_, address, _), Client(address) as client:
+            self._outcome.violations += examine(Store.of_client(client), self._oracle)
+        for changer in self._changers:
+            self._outcome.violations += changer.violations
+        self._outcome.counts["changes acknowledged"] = self._oracle.changes
+
+    def _judge_backup(self, keeper: "_Keeper") -> None:
+        """What a backup has left is whole and holds what it must, or is refused and in nobody's way."""
+        if keeper.moment is None:
             return
-        with Client(address, timeout_s=START_S) as client:
-            with suppress(*([Unavailable] if opening else [])):
-                found = examine(Store.of_client(client), oracle)
-                outcome.violations += [f"after kill {life}: {problem}" for problem in found]
-            writers = [_Writer(client, oracle, life, number, choose.random()) for number in range(WRITERS)]
-            if opening is None and at_point:
-                to_server.send(point)
-            for writer in writers:
-                writer.start()
-            process.join(POINT_S if at_point else choose.uniform(*LIFE_S))
-            died = process.exitcode is not None
+        counts, unfinished = self._outcome.counts, self._backup.with_name(self._backup.name + TEMPORARY)
+        found: list[str] = []
+        counts["compactions"] += keeper.compactions
+        if self._backup.exists():
+            counts["backups restored"] += 1
+            found += self._restored(self._backup, keeper.held or self._oracle.copy(keeper.moment))
+            shutil.rmtree(self._backup)
+        elif keeper.held is not None:
+            found.append("a backup that was reported is not there")
+        elif unfinished.exists():
+            counts["backups cut off"] += 1
+            # Before its rename it may be whole already. What is not stays there, for the next one to remove.
+            with suppress(FailedPrecondition, Corrupted):
+                found += self._restored(unfinished, self._oracle.copy(keeper.moment))
+                shutil.rmtree(unfinished)
+        self._outcome.violations += [f"backup in life {counts['kills'] - 1}: {problem}" for problem in found]
+
+    def _restored(self, backup: Path, oracle: Oracle) -> list[str]:
+        place = self._path.with_name(f"{self._path.name}-restored")
+        try:
+            restore(backup, place)
+            with DataDirectory.open(place) as directory:
+                # The first life may have ended before there was a collection.
+                if not directory.collections():
+                    return oracle.judge({})
+                return examine(Store.of_collection(directory.collection("default")), oracle)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _count(self, place: str) -> None:
+        self._outcome.counts["kills"] += 1
+        self._outcome.places["kill", place] += 1
+
+    @contextmanager
+    def _server(self, opening: KillPoint | None) -> Iterator[tuple[BaseProcess, str, Connection]]:
+        """A server on the directory, killed at the end if it lives until then; without an address if it died before."""
+        context = processes()
+        ours, theirs = context.Pipe()
+        clustered = self._choose.random() < CLUSTERED_SHARE
+        process = context.Process(target=serve, args=(self._path, opening, clustered, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        address = ""
+        try:
+            with suppress(EOFError):
+                if not ours.poll(START_S):
+                    raise AssertionError(f"no server after {START_S:.0f} s")
+                address = ours.recv()
+            if not address and opening is None:
+                raise AssertionError("the server ended by itself; its last words are above")
+            yield process, address, ours
+        finally:
             process.kill()
-            for writer in writers:
-                writer.join()
-                outcome.violations += writer.violations
-    _count(outcome, (opening or point).point if died else "a random moment")
+            process.join()
+            ours.close()
 
 
-def _count(outcome: Outcome, place: str) -> None:
-    outcome.counts["kills"] += 1
-    outcome.places["kill", place] += 1
+class _Caller(threading.Thread):
+    """A client that works until the server is gone; `violations` are calls that failed otherwise."""
 
-
-@contextmanager
-def _server(path: Path, opening: KillPoint | None) -> Iterator[tuple[BaseProcess, str, Connection]]:
-    """A server on `path`, killed at the end if it lives until then; without an address if it died before."""
-    context = processes()
-    ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(path, opening, theirs), daemon=True)
-    process.start()
-    theirs.close()
-    address = ""
-    try:
-        with suppress(EOFError):
-            if not ours.poll(START_S):
-                raise AssertionError(f"no server after {START_S:.0f} s")
-            address = ours.recv()
-        if not address and opening is None:
-            raise AssertionError("the server ended by itself; its last words are above")
-        yield process, address, ours
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
-
-
-class _Writer(threading.Thread):
-    """A client that changes keys of its own until the server is gone, and tells the oracle what was acknowledged."""
-
-    def __init__(self, client: Client, oracle: Oracle, life: int, number: int, seed: float) -> None:
+    def __init__(self) -> None:
         super().__init__(daemon=True)
         self.violations: list[str] = []
-        self._client = client
-        self._oracle = oracle
-        self._name = f"{life}.{number}"
-        self._keys = [f"w{number}-{key}" for key in range(KEYS)]
-        self._choose = random.Random(seed)
 
     def run(self) -> None:
-        turn = 0
         try:
             while True:
-                self._change(f"{self._name}.{turn}")
-                turn += 1
+                self.work()
         except Unavailable:
             return
         except Memory3Error as error:
             self.violations.append(f"a call failed otherwise than by the server's end: {error!r}")
 
-    def _change(self, version: str) -> None:
-        keys = self._choose.sample(self._keys, self._choose.randint(1, BATCH_MAX))
-        if self._choose.random() < DELETE_SHARE:
-            with self._oracle.change(dict.fromkeys(keys, ABSENT)):
-                self._client.delete(keys)
-            return
-        with self._oracle.change(dict.fromkeys(keys, version)):
-            self._client.upsert([document_of(key, version) for key in keys])
-        if self._choose.random() < VALUES_SHARE:
-            self._write_values(keys[0], version)
+    def work(self) -> None:
+        raise NotImplementedError
 
-    def _write_values(self, key: str, version: str) -> None:
-        stored = self._client.get(key)
-        if stored is None:
-            self.violations.append(f"{key!r} of version {version!r} is absent after its upsert was acknowledged")
-            return
-        for fingerprint in FINGERPRINTS:
-            texts = zip(stored.memories, texts_of(key, version), strict=True)
-            values = {seq: values_of(fingerprint, seq, text) for seq, text in texts}
-            if self._client.put_key_values(fingerprint, values) != len(values):
-                self.violations.append(f"key-values of {key!r} were not taken, though it lives")
-            self._oracle.wrote(fingerprint, list(values))
+
+class _Writer(_Caller):
+    """Changes keys of its own."""
+
+    def __init__(self, changer: Changer, store: Store, name: str) -> None:
+        super().__init__()
+        self._changer = changer
+        self._store = store
+        self._name = name
+        self._turn = 0
+
+    def work(self) -> None:
+        self._changer.change(self._store, f"{self._name}.{self._turn}")
+        self._turn += 1
+
+
+class _Keeper(_Caller):
+    """Compacts, and backs up once: `moment` is when that began, `held` what it must hold once it was reported whole."""
+
+    def __init__(self, client: Client, oracle: Oracle, backup: Path, compacts_first: bool) -> None:
+        super().__init__()
+        self.moment: Moment | None = None
+        self.held: Oracle | None = None
+        self.compactions = 0
+        self._client = client
+        self._oracle = oracle
+        self._backup = backup
+        self._compacts = compacts_first
+
+    def work(self) -> None:
+        time.sleep(UPKEEP_PAUSE_S)
+        if self._compacts or self.moment is not None:
+            self._client.compact()
+            self.compactions += 1
+        if self.moment is None:
+            self.moment = self._oracle.moment()
+            self._client.backup(self._backup.absolute())
+            self.held = self._oracle.copy(self.moment)

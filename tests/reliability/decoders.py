@@ -12,24 +12,51 @@ from typing import Any
 
 import numpy as np
 import xxhash
+from memory3.protos.memory3.v1 import memory_service_pb2 as pb
 from memory3.store import format as fmt
+from memory3.store.backup.manifest import MANIFEST, BackupFile, Manifest, read_manifest, write_manifest
 from memory3.store.catalog import Catalog, read_catalog, write_catalog
 from memory3.store.directory import DataDirectory
 from memory3.store.disk.lock_file import server_address
 from memory3.store.disk.seal import seal, unseal
 from memory3.store.errors import Corrupted, FailedPrecondition, InvalidArgument, Memory3Error, UnsupportedFormat
+from memory3.store.filters.number_block import BLOCK, EMPTY, NumberBlock, Run, decode_numbers, encode_numbers
+from memory3.store.filters.parser import filter_from_json, parse_filter
+from memory3.store.filters.posting import Posting, decode_posting, encode_posting
+from memory3.store.filters.roaring import CHUNK, positions_of
+from memory3.store.filters.term_keys import (
+    ALL_FIRST,
+    ALL_LIVE,
+    BOOLEAN,
+    FIRST,
+    LIVE,
+    NAME,
+    NUMBER,
+    STRING,
+    STRING_BYTES_KEPT,
+    TermKey,
+    boolean_term,
+    decode_key,
+    name_term,
+    numbers_term,
+    part_key,
+    string_term,
+)
 from memory3.store.index.snapshot import Snapshot, decode_snapshot, write_snapshot
 from memory3.store.metadata import decode_metadata, encode_metadata
 from memory3.store.page_token import decode_page_token, encode_page_token
-from memory3.store.types import CollectionInfo, IndexKind, MetadataValue
+from memory3.store.types import CollectionBackup, CollectionInfo, IndexKind, MetadataValue
 from memory3.wire.key_values import (
     KeyValuesItem,
     PutKeyValues,
     decode_fetched,
     decode_put,
+    decode_recalled,
     encode_fetched,
     encode_put,
+    encode_recalled,
 )
+from pyroaring import BitMap
 
 from .faults import folder_in_memory
 from .mutation import mutated
@@ -45,7 +72,11 @@ FILE_SHARE = 20
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """Something that is encoded and decoded: how to make one, and the errors that its decoder may raise."""
+    """Something that is encoded and decoded: how to make one, and the errors that its decoder may raise.
+
+    Its decoder gets one input where others get `share`; `seeds` makes mutated bytes more like right ones; `same` says
+    whether what was decoded is what was made.
+    """
 
     make: Callable[[random.Random], Any]
     encode: Callable[[Any], bytes]
@@ -53,6 +84,7 @@ class Codec:
     errors: tuple[type[Memory3Error], ...] = (Corrupted,)
     share: int = 1
     seeds: Callable[[bytes], bytes] = bytes
+    same: Callable[[Any, Any], bool] = lambda found, value: _same(found, value)
 
 
 def fuzz_decoders(inputs: int, seed: int = 0) -> Outcome:
@@ -80,7 +112,7 @@ def _fuzz(name: str, codec: Codec, inputs: int, choose: random.Random, outcome: 
         data = samples[place] if valid else codec.seeds(mutated(samples[place], choose))
         try:
             found = codec.decode(data)
-            if valid and not _same(found, values[place]):
+            if valid and not codec.same(found, values[place]):
                 wrong.append(f"{name}: {values[place]!r:.100} comes back as {found!r:.100}")
             outcome.counts["decoded"] += 1
         except codec.errors as error:
@@ -115,6 +147,27 @@ def codecs_in(folder: Path) -> dict[str, Codec]:
         "vector": Codec(_vector, fmt.encode_vector, fmt.decode_vector),
         "change": Codec(_change, fmt.encode_change, fmt.decode_change),
         "mark": Codec(_mark, fmt.encode_mark, fmt.decode_mark),
+        "time of expiry": Codec(_expiry, fmt.encode_expiry, fmt.decode_expiry),
+        "answer": Codec(_answer, fmt.encode_answer, fmt.decode_answer),
+        "request id": Codec(_text, fmt.encode_request_id, fmt.decode_request_id),
+        "key of a term": Codec(_term, _encoded_term, decode_key),
+        "posting": Codec(_posting, _encoded_posting, _decoded_posting),
+        "block of numbers": Codec(_numbers, _encoded_numbers, lambda data: _plain_numbers(decode_numbers(data))),
+        "filter": Codec(
+            _filter,
+            lambda filter: json.dumps(filter).encode(),
+            lambda data: parse_filter(filter_from_json(data.decode("utf-8", "surrogateescape"))),
+            (InvalidArgument,),
+            same=lambda found, filter: bool(found == parse_filter(filter)),
+        ),
+        "filter, any JSON": Codec(
+            _filter,
+            lambda filter: json.dumps(filter).encode(),
+            lambda data: parse_filter(filter_from_json(data.decode("utf-8", "surrogateescape"))),
+            (InvalidArgument,),
+            seeds=_reshuffled,
+            same=lambda found, filter: bool(found == parse_filter(filter)),
+        ),
         "fingerprint": Codec(_fingerprint, fmt.encode_fingerprint, fmt.decode_fingerprint),
         "value key": Codec(lambda c: (_u32(c), _u64(c)), lambda v: fmt.encode_value_key(*v), fmt.decode_value_key),
         "metadata": Codec(_metadata, encode_metadata, decode_metadata),
@@ -127,6 +180,7 @@ def codecs_in(folder: Path) -> dict[str, Codec]:
         ),
         "put of key-values": Codec(_put, encode_put, decode_put, (InvalidArgument,)),
         "fetched key-values": Codec(_items, encode_fetched, decode_fetched, (InvalidArgument,)),
+        "recalled key-values": Codec(_recalled, _encoded_recalled, decode_recalled, (InvalidArgument,)),
         "snapshot": Codec(_snapshot, lambda v: _written_snapshot(folder, v), _decoded_snapshot),
         "snapshot, checksums right": Codec(
             _snapshot, lambda v: _written_snapshot(folder, v), _decoded_snapshot, seeds=_snapshot_resealed
@@ -134,6 +188,17 @@ def codecs_in(folder: Path) -> dict[str, Codec]:
         "catalog": Codec(_catalog, lambda v: _written(folder, v), lambda d: _read(folder, d), identity, FILE_SHARE),
         "catalog, checksum right": Codec(
             _catalog, lambda v: _written(folder, v), lambda d: _read(folder, d), identity, FILE_SHARE, _catalog_resealed
+        ),
+        "backup.json": Codec(
+            _manifest, lambda v: _written_manifest(folder, v), lambda d: _read_manifest(folder, d), identity, FILE_SHARE
+        ),
+        "backup.json, checksum right": Codec(
+            _manifest,
+            lambda v: _written_manifest(folder, v),
+            lambda d: _read_manifest(folder, d),
+            identity,
+            FILE_SHARE,
+            _catalog_resealed,
         ),
         "format.json": Codec(
             lambda c: True,
@@ -206,6 +271,154 @@ def _mark(choose: random.Random) -> fmt.Mark:
 
 def _fingerprint(choose: random.Random) -> fmt.FingerprintRecord:
     return fmt.FingerprintRecord(_u32(choose), _u32(choose), _u64(choose))
+
+
+def _expiry(choose: random.Random) -> tuple[str, int]:
+    return _text(choose), choose.randint(1, 1 << 31)
+
+
+def _answer(choose: random.Random) -> tuple[bytes, Any]:
+    results = [{"key": _text(choose), "version": _u64(choose)} for _ in range(choose.randrange(3))]
+    return choose.randbytes(16), choose.choice([results, {"deleted": [_text(choose)], "memories": _u32(choose)}])
+
+
+def _term(choose: random.Random) -> TermKey:
+    kind, part = choose.choice([LIVE, NAME, STRING, BOOLEAN, NUMBER, FIRST]), choose.randrange(1 << 48)
+    name = "" if kind in (LIVE, FIRST) else _text(choose)
+    if kind == STRING:
+        cut = choose.random() < 0.3
+        size = STRING_BYTES_KEPT if cut else choose.randrange(STRING_BYTES_KEPT + 1)
+        return TermKey(kind, name, bytes(choose.choices(b"\0\1\2\xffabc", k=size)), cut, part)
+    value = choose.choice([b"\0", b"\1"]) if kind == BOOLEAN else b""
+    return TermKey(kind, name, value, False, part)
+
+
+def _encoded_term(term: TermKey) -> bytes:
+    terms: dict[int, Callable[[], bytes]] = {
+        LIVE: lambda: ALL_LIVE,
+        FIRST: lambda: ALL_FIRST,
+        NAME: lambda: name_term(term.name),
+        NUMBER: lambda: numbers_term(term.name),
+        BOOLEAN: lambda: boolean_term(term.name, term.value == b"\1"),
+        STRING: lambda: string_term(term.name, term.value + (b"and more" if term.cut else b"")),
+    }
+    return part_key(terms[term.kind](), term.part)
+
+
+def _posting(choose: random.Random) -> tuple[list[int], bytes | None]:
+    """A posting as plain values, which can be compared: alone, a few, in runs, or more than are listed one by one."""
+    positions: list[Callable[[], set[int]]] = [
+        lambda: {choose.randrange(CHUNK)},
+        lambda: {choose.randrange(CHUNK) for _ in range(choose.randint(1, 40))},
+        lambda: set(range(start := choose.randrange(CHUNK - 99), start + choose.randint(1, 99))),
+        lambda: set(choose.sample(range(CHUNK), 5_000)) if choose.random() < 0.05 else {0, CHUNK - 1},
+    ]
+    return sorted(choose.choice(positions)()), choose.choice([None, _text(choose).encode()])
+
+
+def _encoded_posting(plain: tuple[list[int], bytes | None]) -> bytes:
+    positions, string = plain
+    return encode_posting(Posting(BitMap(positions), string))
+
+
+def _decoded_posting(data: bytes) -> tuple[list[int], bytes | None]:
+    posting = decode_posting(data)
+    return positions_of(posting.bitmap).tolist(), posting.string
+
+
+def _numbers(choose: random.Random) -> list[tuple[int, int | float]]:
+    """Positions in a block with their numbers."""
+    kinds: list[Callable[[], int | float]] = [
+        lambda: choose.randint(-5, 5),
+        lambda: choose.uniform(-1e9, 1e9),
+        lambda: choose.getrandbits(63) - (1 << 62),
+    ]
+    positions = sorted(choose.sample(range(BLOCK), choose.randint(1, 20)))
+    return [(position, choose.choice(kinds)()) for position in positions]
+
+
+def _encoded_numbers(numbers: list[tuple[int, int | float]]) -> bytes:
+    runs: list[Run] = [(position, position + 1, number) for position, number in numbers]
+    return encode_numbers(EMPTY.changed(runs))
+
+
+def _plain_numbers(block: NumberBlock) -> list[tuple[int, int | float]]:
+    rests = [0] * len(block) if block.rests is None else block.rests.tolist()
+    # A float that an integer was rounded to is one itself.
+    return [
+        (position, int(number) + rest if number.is_integer() else number)
+        for position, number, rest in zip(block.positions.tolist(), block.floats.tolist(), rests, strict=True)
+    ]
+
+
+def _filter(choose: random.Random, depth: int = 0) -> dict[str, Any]:
+    """A filter as callers write it, of all kinds of conditions."""
+    name, value = _text(choose).replace("$", "S"), choose.choice([_text(choose, 0), choose.randint(-9, 9), 2.5])
+    ways: list[Callable[[], dict[str, Any]]] = [
+        lambda: {name: choose.choice([value, True])},
+        lambda: {name: {choose.choice(["$eq", "$ne", "$gt", "$gte", "$lt", "$lte"]): value}},
+        lambda: {name: {choose.choice(["$in", "$nin"]): [value, False, _text(choose)]}},
+        lambda: {name: {"$exists": choose.random() < 0.5, "$not": {"$gte": 1, "$lt": 9}}},
+    ]
+    if depth < 3:
+        ways += [
+            lambda: {choose.choice(["$and", "$or"]): [_filter(choose, depth + 1) for _ in range(2)]},
+            lambda: {"$not": _filter(choose, depth + 1), name: value},
+        ]
+    return choose.choice(ways)()
+
+
+def _reshuffled(data: bytes) -> bytes:
+    """JSON whose parts have changed places, as far as the bytes are JSON: the form is right and the sense is not."""
+    try:
+        filter = json.loads(data)
+    except ValueError:
+        return data
+    choose = random.Random(data)
+    parts = [filter]
+    for part in parts:
+        parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
+
+    def shuffled(part: Any) -> Any:
+        if choose.random() < 0.1:
+            return choose.choice([*parts, None, 1 << 70, float("nan"), "\ud800", [], {}])
+        if isinstance(part, dict):
+            return {name: shuffled(of) for name, of in part.items()}
+        return [shuffled(of) for of in part] if isinstance(part, list) else part
+
+    return json.dumps(shuffled(filter)).encode()
+
+
+def _recalled(choose: random.Random) -> tuple[list[bytes], list[KeyValuesItem]]:
+    hits = [pb.Hits(missing_shards=[_u32(choose)]).SerializeToString() for _ in range(choose.randrange(3))]
+    return hits, _items(choose)
+
+
+def _encoded_recalled(recalled: tuple[list[bytes], list[KeyValuesItem]]) -> bytes:
+    hits, items = recalled
+    results = pb.RecallResponse(results=map(pb.Hits.FromString, hits)).SerializeToString()
+    return encode_recalled(results, items)
+
+
+def _manifest(choose: random.Random) -> Manifest:
+    collections = [
+        CollectionBackup(_text(choose), _u32(choose), _u32(choose), tuple(_u64(choose) for _ in range(2)))
+        for _ in range(choose.randrange(3))
+    ]
+    files = [
+        BackupFile(f"data/{number}", _u32(choose), choose.randbytes(16).hex()) for number in range(choose.randrange(3))
+    ]
+    return Manifest(_time(choose), tuple(collections), tuple(files))
+
+
+def _written_manifest(folder: Path, manifest: Manifest) -> bytes:
+    write_manifest(folder, manifest)
+    return (folder / MANIFEST).read_bytes()
+
+
+def _read_manifest(folder: Path, data: bytes) -> Manifest:
+    (folder / MANIFEST).write_bytes(data)
+    return read_manifest(folder)
 
 
 def _items(choose: random.Random) -> list[KeyValuesItem]:

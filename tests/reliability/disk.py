@@ -12,6 +12,7 @@ set to sync, which a test of its own looks at.
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from memory3.store.disk.environment import DATA_FILE
@@ -25,17 +26,24 @@ _LOCK_FILE = "lock.mdb"
 
 Image = dict[Path, bytes | None]
 """Bytes of the files by their path under the root; None for a folder."""
-_Entries = dict[Path, tuple[int, bytes | None]]
-"""The same with the inode in front."""
+_Entries = dict[str, int]
+"""The names in a folder, each with its inode."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """What is there: the names in each folder and the bytes of each file, by inode."""
+
+    folders: dict[int, _Entries]
+    files: dict[int, bytes]
 
 
 class Disk:
-    """Watches a data directory and tells what a power failure at a point may leave of it."""
+    """Watches a directory and tells what a power failure at a point may leave of it."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._names: dict[Path, int] = {}
-        self._folders: set[int] = set()
+        self._folders: dict[int, _Entries] = {}
         self._synced: dict[int, bytes] = {}
         self._metas_before: dict[int, bytes] = {}
 
@@ -48,67 +56,75 @@ class Disk:
         if committed is not None:
             for share in (0.0, 0.5, 1.0):
                 yield f"with {share:.0%} of a commit's pages and not its meta page", self._image(now, choose, 0, share)
-            self._sync_file(now[(committed / DATA_FILE).relative_to(self._root)])
+            self.commit(committed)
         yield "with what is synced", self._image(now, choose, 0)
         yield "with a part of what is not synced", self._image(now, choose, 0.5)
-        yield "with everything", {name: data for name, (_, data) in now.items()}
+        yield "with everything", self._image(now, choose, 1)
 
     def sync(self, path: Path) -> None:
         """The file or folder has just been synced."""
         if not path.is_relative_to(self._root):
             return
-        now, place = self._now(), path.relative_to(self._root)
-        if path.is_dir():
-            self._names = {name: inode for name, inode in self._names.items() if name.parent != place}
-            self._names |= {name: inode for name, (inode, _) in now.items() if name.parent == place}
+        now, inode = self._now(), path.stat().st_ino
+        if inode in now.folders:
+            self._folders[inode] = now.folders[inode]
         else:
-            self._sync_file(now[place])
+            self._synced[inode] = now.files[inode]
+            # Its meta page too, which a commit leaves to the next.
+            self._metas_before.pop(inode, None)
         # The number of a file that is gone, and was not durable, is soon given to another.
-        known = {inode for inode, _ in now.values()} | set(self._names.values())
-        self._folders = (self._folders & known) | {inode for inode, data in now.values() if data is None}
+        known = now.folders.keys() | now.files.keys() | self._durable(self._root.stat().st_ino)
+        self._folders = {inode: names for inode, names in self._folders.items() if inode in known}
         self._synced = {inode: data for inode, data in self._synced.items() if inode in known}
         self._metas_before = {inode: data for inode, data in self._metas_before.items() if inode in known}
 
-    def _now(self) -> _Entries:
-        found: _Entries = {}
+    def commit(self, environment: Path) -> None:
+        """The environment has just committed."""
+        file = environment / DATA_FILE
+        inode = file.stat().st_ino
+        self._metas_before[inode] = self._synced.get(inode, b"")[:METAS]
+        self._synced[inode] = file.read_bytes()
+
+    def _now(self) -> _Tree:
+        tree = _Tree({}, {})
         for folder, folders, files in os.walk(self._root):
-            for path in (Path(folder, name) for name in files if name != _LOCK_FILE):
-                found[path.relative_to(self._root)] = (path.stat().st_ino, path.read_bytes())
-            for path in (Path(folder, name) for name in folders):
-                found[path.relative_to(self._root)] = (path.stat().st_ino, None)
+            names = tree.folders[Path(folder).stat().st_ino] = {}
+            for name in [*folders, *(name for name in files if name != _LOCK_FILE)]:
+                names[name] = Path(folder, name).stat().st_ino
+            for name in files:
+                if name in names:
+                    tree.files[names[name]] = Path(folder, name).read_bytes()
+        return tree
+
+    def _durable(self, folder: int) -> set[int]:
+        """The inodes that durable names lead to from a folder on."""
+        found = set(self._folders.get(folder, {}).values())
+        return found.union(*(self._durable(inode) for inode in found if inode in self._folders))
+
+    def _image(self, now: _Tree, choose: random.Random, newer: float, pages: float = 0) -> Image:
+        """Each newer name and sector is there by the chance `newer`, each page of an unfinished commit by `pages`."""
+        found: Image = {}
+
+        def fill(folder: int, place: Path) -> None:
+            durable, latest = self._folders.get(folder, {}), now.folders.get(folder, {})
+            for name in sorted(durable.keys() | latest.keys()):
+                inode = (latest if choose.random() < newer else durable).get(name)
+                if inode is None:
+                    continue
+                # Without its folder no file is found.
+                if inode in now.folders or inode in self._folders:
+                    found[place / name] = None
+                    fill(inode, place / name)
+                else:
+                    found[place / name] = self._data(place / name, inode, now, choose, newer, pages)
+
+        fill(self._root.stat().st_ino, Path())
         return found
 
-    def _sync_file(self, entry: tuple[int, bytes | None]) -> None:
-        inode, data = entry
-        self._metas_before[inode] = self._synced.get(inode, b"")[:METAS]
-        self._synced[inode] = data or b""
-
-    def _image(self, now: _Entries, choose: random.Random, newer: float, pages: float = 0.0) -> Image:
-        """Each newer name and sector is there by the chance `newer`, each page of an unfinished commit by `pages`."""
-        names = {}
-        for name in sorted(self._names.keys() | now.keys()):
-            latest, _ = now.get(name, (None, None))
-            inode = latest if choose.random() < newer else self._names.get(name)
-            # Sorted, so that folders come before what is in them: without its folder no file is found.
-            if inode is not None and (name.parent == Path() or name.parent in names):
-                names[name] = inode
-        bytes_now = dict(now.values())
-        return {name: self._data(name, inode, bytes_now, choose, newer, pages) for name, inode in names.items()}
-
-    def _data(
-        self,
-        name: Path,
-        inode: int,
-        bytes_now: dict[int, bytes | None],
-        choose: random.Random,
-        newer: float,
-        pages: float,
-    ) -> bytes | None:
+    def _data(self, name: Path, inode: int, now: _Tree, choose: random.Random, newer: float, pages: float) -> bytes:
         synced = self._synced.get(inode, b"")
-        latest = bytes_now.get(inode, synced)
-        if latest is None or inode in self._folders:
-            return None
-        if name.name != DATA_FILE:
+        latest = now.files.get(inode, synced)
+        if name.name != DATA_FILE or newer == 1:
             return _mixed(synced, latest, newer, choose)
         metas = synced[:METAS]
         if name.parent.name == NOT_SYNCED and self._metas_before.get(inode) and choose.random() < 0.5:

@@ -12,14 +12,27 @@ from memory3.store.disk import points
 
 POINTS: tuple[str, ...] = tuple(value for name, value in vars(points).items() if name.isupper())
 """Every point that the store names: one that is added there is a point of these proofs too."""
+BACKUP = "backup"
+"""In the paths of what a backup writes, and in no other."""
+BACKUP_POINTS: tuple[str, ...] = (
+    points.COPYING,
+    points.WRITING_FILE,
+    points.BEFORE_RENAME,
+    points.RENAMED,
+    points.DIRECTORY_SYNCED,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class KillPoint:
-    """End the process when it comes to `point` for the `nth` time."""
+    """End the process when it comes to `point` for the `nth` time, within a backup or outside of one."""
 
     point: str
     nth: int
+    in_backup: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.point}{', in a backup' if self.in_backup else ''}"
 
 
 def kill_at(kill: KillPoint) -> None:
@@ -30,7 +43,7 @@ def kill_at(kill: KillPoint) -> None:
     def reached(point: str, path: Path) -> None:
         nonlocal left
         with mutex:
-            left -= point == kill.point
+            left -= point == kill.point and kill.in_backup == (BACKUP in str(path))
             if not left:
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -2,18 +2,24 @@
 
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
-from memory3.tests.store.test_collection import CollectionMachine, TrimmingMachine
+from memory3.tests.store.test_collection import (
+    ClusteredMachine,
+    CollectionMachine,
+    ShardedMachine,
+    TrimmingMachine,
+)
 
 from .outcome import Outcome
 
 STEPS = 40
+MACHINES = (CollectionMachine, TrimmingMachine, ShardedMachine, ClusteredMachine)
 
 
 def state_machines(examples: int) -> Outcome:
-    """Run `examples` sequences of up to `STEPS` calls, half of them with a log that forgets almost at once."""
-    outcome = Outcome("model", "sequences of calls, restarts and lost caches included, against a dictionary")
-    for machine in (CollectionMachine, TrimmingMachine):
-        _run(machine, examples // 2, outcome)
+    """Run `examples` sequences of up to `STEPS` calls, as many with each of the machines."""
+    outcome = Outcome("model", "sequences of calls, restarts, restores and lost caches included, against a dictionary")
+    for machine in MACHINES:
+        _run(machine, examples // len(MACHINES), outcome)
     return outcome.done()
 
 

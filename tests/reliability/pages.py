@@ -22,10 +22,14 @@ _NONE = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page in use: its number, its kind (meta, branch, leaf, overflow), and the bytes of it that mean something."""
+    """A page in use: its number, its kind (meta, branch, leaf, overflow), its table, and its bytes that mean something.
+
+    LMDB's own tables, of free pages and of tables, are called "free" and "main", and its meta pages are of none.
+    """
 
     number: int
     kind: str
+    table: str
     used: tuple[range, ...]
 
     @property
@@ -35,36 +39,37 @@ class Page:
 
 def pages_in_use(data: bytes) -> list[Page]:
     """Every page of the newest state of an environment that is whole."""
-    found = [Page(number, "meta", (range(number * PAGE, number * PAGE + 160),)) for number in range(2)]
+    found = [Page(number, "meta", "", (range(number * PAGE, number * PAGE + 160),)) for number in range(2)]
     metas = [_META.unpack_from(data, number * PAGE + 16) for number in range(2)]
     free, main, _, _ = max(metas, key=lambda meta: meta[3])
-    for root in (free, main):
-        found += _tree(data, root)
+    for table, root in (("free", free), ("main", main)):
+        found += _tree(data, root, table)
     return found
 
 
-def _tree(data: bytes, root: int) -> Iterator[Page]:
+def _tree(data: bytes, root: int, table: str) -> Iterator[Page]:
     if root == _NONE:
         return
     start = root * PAGE
     _, _, flags, lower, upper = _HEADER.unpack_from(data, start)
     kind = "branch" if flags & _BRANCH else "leaf"
-    yield Page(root, kind, (range(start, start + lower), range(start + upper, start + PAGE)))
+    yield Page(root, kind, table, (range(start, start + lower), range(start + upper, start + PAGE)))
     for place in range(16, lower, 2):
         node = start + int.from_bytes(data[start + place : start + place + 2], "little")
         low, high, node_flags, key_bytes = _NODE.unpack_from(data, node)
         content = node + _NODE.size + key_bytes
         if kind == "branch":
-            yield from _tree(data, low | high << 16 | node_flags << 32)
+            yield from _tree(data, low | high << 16 | node_flags << 32, table)
         elif node_flags & _SUB_TABLE:
             # The record of a table ends with its root.
-            yield from _tree(data, int.from_bytes(data[content + 40 : content + 48], "little"))
+            of_table = data[content - key_bytes : content].decode()
+            yield from _tree(data, int.from_bytes(data[content + 40 : content + 48], "little"), of_table)
         elif node_flags & _BIG_DATA:
-            yield from _run(data, int.from_bytes(data[content : content + 8], "little"), low | high << 16)
+            yield from _run(data, int.from_bytes(data[content : content + 8], "little"), low | high << 16, table)
 
 
-def _run(data: bytes, first: int, size: int) -> Iterator[Page]:
+def _run(data: bytes, first: int, size: int, table: str) -> Iterator[Page]:
     (run,) = _RUN.unpack_from(data, first * PAGE + 12)
     end = first * PAGE + 16 + size
     for number in range(first, first + run):
-        yield Page(number, "overflow", (range(number * PAGE, min(end, (number + 1) * PAGE)),))
+        yield Page(number, "overflow", table, (range(number * PAGE, min(end, (number + 1) * PAGE)),))

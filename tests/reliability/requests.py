@@ -1,23 +1,31 @@
 """Proof: whatever bytes a caller sends, the answer is one of our status codes, and the server serves on."""
 
+import json
 import random
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from memory3.client import Client
 from memory3.cluster.server import Server
 from memory3.store.types import Document
 from memory3.wire.methods import GENERATION_SERVICE, MEMORY_SERVICE
 
+from .content import FILTERS
 from .mutation import mutated
 from .outcome import Outcome
 
+Usual = Mapping[str, Sequence[str]]
+
 TIMEOUT_S = 2.0
+WATCH_S = 0.1
+"""A watch has no end of its own."""
 GENERATION_SHARE = 0.02
 """A generation costs a hundred times as much as any other call."""
 MUTATED_SHARE = 0.5
@@ -31,6 +39,7 @@ ANSWERS = {
     grpc.StatusCode.ALREADY_EXISTS,
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.ABORTED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 """What a healthy server may say to bad input; INTERNAL and UNKNOWN would be mistakes of ours."""
@@ -38,6 +47,10 @@ USUAL_SHARE = 0.75
 """Of the fields that are set to what a caller would send, so that calls get past the first look at them."""
 COLLECTIONS = ["", "default", "fuzz"]
 USUAL_STRINGS = ["a", "key", "A text."]
+USUAL_BY_NAME = {"collection": COLLECTIONS, "filter": ["", "", *map(json.dumps, FILTERS)]}
+"""What a caller would send in a field of this name."""
+PLACES = 3
+"""Paths that backups are made at."""
 STRINGS = [
     "",
     "default",
@@ -63,13 +76,20 @@ def fuzz_requests(server: Server, messages: int, seed: int = 0) -> Outcome:
     """Send `messages` made-up and mutated messages to every method of a running server."""
     outcome = Outcome("fuzz, requests", "made-up and mutated messages to every method of a real gRPC server")
     choose = random.Random(seed)
-    with Client(server.address) as client, grpc.insecure_channel(server.address) as channel:
+    with (
+        Client(server.address) as client,
+        grpc.insecure_channel(server.address) as channel,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        usual = {**USUAL_BY_NAME, "path": [str(Path(folder, f"{number}")) for number in range(PLACES)]}
         before = _prepared(client)
         memory_methods, generation_methods = list(_methods(MEMORY_SERVICE)), list(_methods(GENERATION_SERVICE))
         while outcome.counts["messages"] < messages and len(outcome.violations) < VIOLATIONS_MAX:
             methods = generation_methods if choose.random() < GENERATION_SHARE else memory_methods
             method = choose.choice(methods)
-            data = _message(method, choose)
+            data = _message(method, usual, choose)
+            if method.name == "Backup" and _writes_elsewhere(method, data, Path(folder)):
+                continue
             code, details = _send(channel, method, data)
             outcome.counts["messages"] += 1
             outcome.counts[code.name] += 1
@@ -110,14 +130,23 @@ def _methods(service: Any) -> Iterator[Any]:
     yield from service.methods
 
 
-def _message(method: Any, choose: random.Random) -> bytes:
+def _message(method: Any, usual: Usual, choose: random.Random) -> bytes:
     message = GetMessageClass(method.input_type)()
-    _fill(message, choose)
+    _fill(message, usual, choose)
     data = bytes(message.SerializeToString())
     return mutated(data, choose) if choose.random() < MUTATED_SHARE else data
 
 
-def _fill(message: Message, choose: random.Random) -> None:
+def _writes_elsewhere(method: Any, data: bytes, folder: Path) -> bool:
+    """Say whether a mutated path would make a backup beside the folder that is removed afterwards."""
+    try:
+        path = GetMessageClass(method.input_type).FromString(data).path
+    except DecodeError:
+        return False
+    return "\0" not in path and folder not in Path(path).parents and Path(path).parent.is_dir()
+
+
+def _fill(message: Message, usual: Usual, choose: random.Random) -> None:
     """Set some of the fields, by chance, to values at the edges of what they hold."""
     for field in message.DESCRIPTOR.fields:
         if choose.random() < 0.35:
@@ -126,30 +155,30 @@ def _fill(message: Message, choose: random.Random) -> None:
             value_field = field.message_type.fields_by_name["value"]
             for _ in range(choose.randrange(REPEATS_MAX)):
                 entry = getattr(message, field.name)
-                key = choose.choice(STRINGS)
+                key = choose.choice(USUAL_STRINGS if choose.random() < USUAL_SHARE else STRINGS)
                 if value_field.message_type is not None:
-                    _fill(entry[key], choose)
+                    _fill(entry[key], usual, choose)
                 else:
-                    entry[key] = _value(value_field, choose)
+                    entry[key] = _value(value_field, usual, choose)
         elif field.is_repeated:
             for _ in range(choose.randrange(REPEATS_MAX)):
                 if field.message_type is not None:
-                    _fill(getattr(message, field.name).add(), choose)
+                    _fill(getattr(message, field.name).add(), usual, choose)
                 else:
-                    getattr(message, field.name).append(_value(field, choose))
+                    getattr(message, field.name).append(_value(field, usual, choose))
         elif field.message_type is not None:
-            _fill(getattr(message, field.name), choose)
+            _fill(getattr(message, field.name), usual, choose)
         else:
-            setattr(message, field.name, _value(field, choose))
+            setattr(message, field.name, _value(field, usual, choose))
 
 
-def _value(field: Any, choose: random.Random) -> Any:
+def _value(field: Any, by_name: Usual, choose: random.Random) -> Any:
     kind = field.cpp_type
     usual = choose.random() < USUAL_SHARE
     if kind == FieldDescriptor.CPPTYPE_STRING:
         if field.type == FieldDescriptor.TYPE_BYTES:
             return UNIT_VECTOR if usual else choose.choice([b"", b"123", bytes(len(UNIT_VECTOR)), choose.randbytes(40)])
-        return choose.choice((COLLECTIONS if field.name == "collection" else USUAL_STRINGS) if usual else STRINGS)
+        return choose.choice(by_name.get(field.name, USUAL_STRINGS) if usual else STRINGS)
     if kind == FieldDescriptor.CPPTYPE_BOOL:
         return choose.random() < 0.5
     if kind in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
@@ -162,14 +191,15 @@ def _value(field: Any, choose: random.Random) -> Any:
 
 def _send(channel: Any, method: Any, data: bytes) -> tuple[grpc.StatusCode, str]:
     path = f"/{method.containing_service.full_name}/{method.name}"
+    timeout_s = WATCH_S if method.name == "Watch" else TIMEOUT_S
     try:
         if method.server_streaming:
-            for _ in channel.unary_stream(path)(data, timeout=TIMEOUT_S):
+            for _ in channel.unary_stream(path)(data, timeout=timeout_s):
                 pass
         elif method.client_streaming:
-            channel.stream_unary(path)(iter([data, data]), timeout=TIMEOUT_S)
+            channel.stream_unary(path)(iter([data, data]), timeout=timeout_s)
         else:
-            channel.unary_unary(path)(data, timeout=TIMEOUT_S)
+            channel.unary_unary(path)(data, timeout=timeout_s)
     except grpc.RpcError as error:
         call = cast(grpc.Call, error)  # what a channel raises is always both
         return call.code(), call.details() or ""

@@ -20,12 +20,14 @@ from memory3.store.errors import Memory3Error
 from .content import DIMENSION, EMBEDDER, split, vectors_of
 from .faults import KillPoint, kill_at
 
+SHARDS = 3
 TIDY_EVERY_S = 0.05
-SNAPSHOT_CHANGES_MIN = 40
-CHANGES_KEPT = 60
-"""Small, so that the index is saved and the log trimmed many times in a short life."""
-_TIDYING = ("save", "compact")
-"""Upkeep of a collection that runs beside its callers; what a release does not have is left out."""
+SNAPSHOT_CHANGES_MIN = 20
+CHANGES_KEPT = 30
+REQUESTS_KEPT = 40
+"""Small, so that the index is saved, and the log and the requests are trimmed, many times in a short life."""
+EXACT_MAX = 6
+"""Vectors of a shard over which a server that is `clustered` clusters its index."""
 
 
 class NameModels(Models):
@@ -53,17 +55,20 @@ class NameModels(Models):
         return split(text)
 
 
-def serve(path: Path, opening: KillPoint | None, parent: Connection) -> None:
+def serve(path: Path, opening: KillPoint | None, clustered: bool, parent: Connection) -> None:
     """Serve `path`, tell the parent the address, and die at the point that the parent names (`opening`: already then).
 
     Runs in a process of its own and never returns by itself.
     """
     limits.SNAPSHOT_CHANGES_MIN, limits.CHANGES_KEPT = SNAPSHOT_CHANGES_MIN, CHANGES_KEPT
+    limits.REQUESTS_KEPT = REQUESTS_KEPT
+    if clustered:
+        limits.EXACT_MAX = EXACT_MAX
     # An index that has to be built again is no news here.
     logging.disable(logging.WARNING)
     if opening is not None:
         kill_at(opening)
-    memory = Embedded(path)
+    memory = Embedded(path, shards=SHARDS)
     memory.models = NameModels()
     collection = memory.opened("default")
     with Server(memory, write_in_background=False) as server:
@@ -72,10 +77,8 @@ def serve(path: Path, opening: KillPoint | None, parent: Connection) -> None:
             if parent.poll(TIDY_EVERY_S):
                 kill: KillPoint = parent.recv()
                 kill_at(kill)
-            for name in _TIDYING:
-                tidy = getattr(collection, name, None)
-                if tidy is not None:
-                    _leniently(tidy)
+            _leniently(collection.save)
+            _leniently(collection.sweep)
 
 
 def _leniently(work: Any) -> None:

@@ -1,5 +1,6 @@
 """The examination itself: each kind of wrong answer is noticed, or the proofs would prove nothing."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,30 +9,38 @@ from typing import Any
 import pytest
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
-from memory3.tests.reliability.content import DIMENSION, EMBEDDER, embedded_of, texts_of, values_of
-from memory3.tests.reliability.examine import Store, examine
+from memory3.store.placement import shard_of_key
+from memory3.store.types import Count, Hit
+from memory3.tests.reliability.access import Store
+from memory3.tests.reliability.changing import Changer
+from memory3.tests.reliability.content import DIMENSION, EMBEDDER, FILTERS, embedded_of, expiring, texts_of, values_of
+from memory3.tests.reliability.examine import examine
 from memory3.tests.reliability.oracle import ABSENT, Oracle
 
 MODEL = "model a"
+SHARDS = 2
+KEYS = [f"k-{number}" for number in range(40)]
+A, B, C, D, E = [key for key in KEYS if shard_of_key(key, SHARDS) == 0][:5]
+ELSEWHERE = next(key for key in KEYS if shard_of_key(key, SHARDS) == 1)
 
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Iterator[Collection]:
     with DataDirectory.open(tmp_path) as directory:
-        yield directory.create_collection("default", EMBEDDER, DIMENSION)
+        yield directory.create_collection("default", EMBEDDER, DIMENSION, SHARDS)
 
 
 @pytest.fixture
 def oracle(collection: Collection) -> Oracle:
     """Of three documents, one with key-values, and one that was deleted."""
-    oracle = Oracle()
-    for key in "abcd":
+    oracle = Oracle(SHARDS)
+    for key in (A, B, C, D):
         with oracle.change({key: "1"}):
             collection.upsert([embedded_of(key, "1")])
-    write_values(collection, oracle, "a")
+    write_values(collection, oracle, A)
     assert examine(Store.of_collection(collection), oracle) == []
-    with oracle.change({"d": ABSENT}):
-        collection.delete(["d"])
+    with oracle.change({D: ABSENT}):
+        collection.delete([D])
     assert examine(Store.of_collection(collection), oracle) == []
     return oracle
 
@@ -44,12 +53,21 @@ def write_values(collection: Collection, oracle: Oracle, key: str, of_text: str 
     oracle.wrote(MODEL, list(stored.memories))
 
 
+def expired(collection: Collection, oracle: Oracle) -> None:
+    """Something that has expired for the oracle and not for the store."""
+    version = expiring("2", time.time() + 60)
+    with oracle.change({A: version}):
+        collection.upsert([embedded_of(A, version)])
+    oracle.clock = lambda: time.time() + 120
+
+
 CHANGES: dict[str, tuple[Callable[[Collection, Oracle], object], str]] = {
-    "a document lost": (lambda collection, _: collection.delete(["a"]), "'a' is 'absent'"),
-    "an old version": (lambda collection, _: collection.upsert([embedded_of("a", "0")]), "'a' is '0'"),
-    "a deleted document": (lambda collection, _: collection.upsert([embedded_of("d", "1")]), "'d' is '1'"),
-    "a stranger": (lambda collection, _: collection.upsert([embedded_of("e", "1")]), "never written"),
-    "wrong key-values": (lambda collection, oracle: write_values(collection, oracle, "b", "other"), "are wrong"),
+    "a document lost": (lambda collection, _: collection.delete([A]), f"{A!r} is 'absent'"),
+    "an old version": (lambda collection, _: collection.upsert([embedded_of(A, "0")]), f"{A!r} is '0'"),
+    "a deleted document": (lambda collection, _: collection.upsert([embedded_of(D, "1")]), f"{D!r} is '1'"),
+    "a stranger": (lambda collection, _: collection.upsert([embedded_of(E, "1")]), "never written"),
+    "an expired document": (expired, f"{A!r} is '2@"),
+    "wrong key-values": (lambda collection, oracle: write_values(collection, oracle, B, "other"), "are wrong"),
     "lost key-values": (lambda _, oracle: oracle.wrote(MODEL, list(range(1, 99))), "are lost"),
 }
 
@@ -61,16 +79,26 @@ def test_what_was_not_acknowledged_is_noticed(collection: Collection, oracle: Or
     assert any(words in problem for problem in examine(Store.of_collection(collection), oracle))
 
 
-def dead(store: Store, collection: Collection) -> Any:
-    return lambda fingerprint, seqs: [b"shines through"] * len(seqs)
+def unfiltered(store: Store) -> Any:
+    return lambda token, filter: store.page(token, None)
 
 
-ANSWERS: dict[str, tuple[str, Callable[[Store, Collection], Any], str]] = {
-    "a get without one": ("get", lambda store, _: lambda keys: [None] * len(keys), "get and list differ"),
-    "a recall without the best": ("recall", lambda store, _: lambda v, k: store.recall(v, k)[1:], "too much"),
-    "a recall in another order": ("recall", lambda store, _: lambda v, k: store.recall(v, k)[::-1], "order"),
-    "key-values of the dead": ("fetch", dead, "forgotten seq"),
-    "a check that fails": ("check", lambda store, _: lambda: ("something",), "check: something"),
+def with_wrong_values(store: Store) -> Any:
+    def recall(vector: Any, k: int, filter: Any, fingerprint: str | None) -> list[Hit]:
+        return [replace(hit, key_values=b"another's") for hit in store.recall(vector, k, filter, fingerprint)]
+
+    return recall
+
+
+ANSWERS: dict[str, tuple[str, Callable[[Store], Any], str]] = {
+    "a get without one": ("get", lambda store: lambda keys: [None] * len(keys), "get and list differ"),
+    "a recall without the best": ("recall", lambda store: lambda *of: store.recall(*of)[1:], "too much"),
+    "a recall in another order": ("recall", lambda store: lambda *of: store.recall(*of)[::-1], "order"),
+    "a recall with other key-values": ("recall", with_wrong_values, "wrong key-values"),
+    "a list that does not filter": ("page", unfiltered, "list gives and lacks"),
+    "a count that is off": ("count", lambda store: lambda filter: Count(1, 1), "there are Count"),
+    "key-values of the dead": ("fetch", lambda _: lambda _, seqs: [b"shines through"] * len(seqs), "forgotten seq"),
+    "a check that fails": ("check", lambda store: lambda: ("something",), "check: something"),
 }
 
 
@@ -78,15 +106,85 @@ ANSWERS: dict[str, tuple[str, Callable[[Store, Collection], Any], str]] = {
 def test_a_wrong_answer_is_noticed(collection: Collection, oracle: Oracle, name: str) -> None:
     call, wrong, words = ANSWERS[name]
     store = Store.of_collection(collection)
-    problems = examine(replace(store, **{call: wrong(store, collection)}), oracle)
+    problems = examine(replace(store, **{call: wrong(store)}), oracle)
     assert any(words in problem for problem in problems)
 
 
+def test_every_filter_matches_some_and_not_all(collection: Collection) -> None:
+    store = Store.of_collection(collection)
+    collection.upsert([embedded_of(key, "7") for key in KEYS[::2]] + [embedded_of(key, "3") for key in KEYS[1::2]])
+    assert all(0 < store.count(filter).documents < len(KEYS) for filter in FILTERS)
+
+
 def test_a_call_that_was_cut_off_stands_whole_or_not_at_all(collection: Collection, oracle: Oracle) -> None:
-    with pytest.raises(RuntimeError), oracle.change({"a": "2", "b": "2"}):
+    """In each shard: between two of them a call may be cut in half."""
+    with pytest.raises(RuntimeError), oracle.change({A: "2", B: "2", ELSEWHERE: "2"}):
         raise RuntimeError("cut off")
     before = oracle.copy()
-    collection.upsert([embedded_of("a", "2")])
+    collection.upsert([embedded_of(A, "2")])
     assert any("a part stands" in problem for problem in examine(Store.of_collection(collection), oracle))
-    collection.upsert([embedded_of("b", "2")])
+    collection.upsert([embedded_of(B, "2")])
     assert examine(Store.of_collection(collection), before) == []
+
+
+def test_a_copy_holds_what_came_before_and_of_what_came_meanwhile_a_beginning(
+    collection: Collection, oracle: Oracle
+) -> None:
+    moment = oracle.moment()
+    for version in ("2", "3"):
+        with oracle.change({A: version}):
+            pass
+    with oracle.change({B: "3"}):
+        pass
+    held = oracle.copy(moment)
+    assert examine(Store.of_collection(collection), held.copy(moment)) == []
+    collection.upsert([embedded_of(A, "2")])
+    assert examine(Store.of_collection(collection), held.copy(moment)) == []
+    collection.upsert([embedded_of(B, "3")])
+    assert any("a part stands" in problem for problem in examine(Store.of_collection(collection), held.copy(moment)))
+    collection.upsert([embedded_of(A, "3")])
+    assert examine(Store.of_collection(collection), held.copy(moment)) == []
+    collection.delete([A])
+    assert examine(Store.of_collection(collection), held.copy(moment)) != []
+
+
+WRONG: dict[str, tuple[str, Callable[[Store], Any], str]] = {
+    "a request is carried out twice": (
+        "upsert",
+        lambda store: lambda versions, expected, _: store.upsert(versions, {}, None),
+        "sent again is answered",
+    ),
+    "a version is not looked at": (
+        "upsert",
+        lambda store: lambda versions, _, request: store.upsert(versions, {}, request),
+        "was stored over version",
+    ),
+    "a delete says nothing": (
+        "delete",
+        lambda store: lambda keys, request: replace(store.delete(keys, request), deleted=()),
+        "its delete says False",
+    ),
+    "a filter deletes too much": (
+        "delete_matching",
+        lambda store: lambda filter, request: store.delete(KEYS, request),
+        "asked for",
+    ),
+    "key-values are not taken": ("put", lambda store: lambda fingerprint, values: 0, "were not taken"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_change_that_is_answered_wrongly_is_noticed(collection: Collection, name: str) -> None:
+    call, wrong, words = WRONG[name]
+    store, changer = Store.of_collection(collection), Changer(Oracle(SHARDS), KEYS[:12], 0)
+    for turn in range(120):
+        changer.change(replace(store, **{call: wrong(store)}), f"{turn}")
+    assert any(words in problem for problem in changer.violations)
+
+
+def test_changes_that_are_answered_rightly_are_no_violation(collection: Collection) -> None:
+    oracle, store = Oracle(SHARDS), Store.of_collection(collection)
+    changer = Changer(oracle, KEYS[:12], 0)
+    for turn in range(200):
+        changer.change(store, f"{turn}")
+    assert changer.violations == [] and examine(store, oracle) == []

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from memory3.tests.reliability.histories import DELETE, UPSERT, Event, histories, stale_reads
+from memory3.tests.reliability.histories import DELETE, EXPIRY, UPSERT, Event, histories, stale_reads
 
 
 def test_no_read_is_stale(tmp_path: Path) -> None:
@@ -13,6 +13,8 @@ def test_no_read_is_stale(tmp_path: Path) -> None:
 
 
 WRITTEN = [Event(0, 1, UPSERT, 5, "five"), Event(2, 3, UPSERT, 9, "nine"), Event(6, 7, DELETE, 10)]
+
+EXPIRING = [Event(0, 1, UPSERT, 5, "five"), Event(4, 4, EXPIRY, 5.5)]
 
 POSSIBLE = [
     [Event(0.5, 0.6, "get", None), Event(0.7, 0.8, "get", 5, "five"), Event(2.5, 2.6, "get", 5, "five")],
@@ -39,3 +41,34 @@ def test_a_history_that_can_be(reads: list[Event]) -> None:
 @pytest.mark.parametrize("reads", IMPOSSIBLE)
 def test_a_history_that_cannot_be(reads: list[Event]) -> None:
     assert len(list(stale_reads([*WRITTEN, *reads]))) == 1
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [Event(2, 3, "get", 5, "five"), Event(5, 6, "get", None)],
+        [Event(3, 5, "get", None), Event(3.5, 5, "get", 5, "five")],
+        [Event(2, 3, UPSERT, 7, "seven", over=5), Event(5, 6, "get", 7, "seven")],
+        [Event(5, 6, UPSERT, 7, "seven", over=0), Event(7, 8, "get", 7, "seven")],
+        [Event(3, 6, UPSERT, 7, "seven", over=0)],
+        [Event(3, 6, UPSERT, 7, "seven", over=5)],
+    ],
+)
+def test_an_expiry_that_can_be(events: list[Event]) -> None:
+    assert list(stale_reads([*EXPIRING, *events])) == []
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [Event(2, 3, "get", None)],
+        [Event(5, 6, "get", 5, "five")],
+        [Event(4.5, 4.6, "get", None), Event(5, 6, "get", 5, "five")],
+        [Event(2, 3, UPSERT, 7, "seven"), Event(5, 6, "get", None)],
+        [Event(2, 3, UPSERT, 7, "seven", over=0)],
+        [Event(5, 6, UPSERT, 7, "seven", over=5)],
+        [Event(2, 3, UPSERT, 7, "seven"), Event(5, 6, UPSERT, 9, "nine", over=5)],
+    ],
+)
+def test_an_expiry_that_cannot_be(events: list[Event]) -> None:
+    assert list(stale_reads([*EXPIRING, *events])) != []

@@ -8,9 +8,9 @@ from memory3.tests.reliability.power import power_failures
 
 
 def test_whatever_the_power_leaves_is_opened_and_is_all_that_was_acknowledged() -> None:
-    outcome = power_failures(failures=150)
+    outcome = power_failures(failures=60, every=9)
     assert outcome.violations == []
-    assert outcome.counts["failures"] == 150 and outcome.counts["disks"] > 300
+    assert outcome.counts["failures"] == 60 and outcome.counts["disks"] > 150
 
 
 @pytest.mark.parametrize("durable", [True, False])

@@ -3,6 +3,7 @@
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from memory3.store import limits, shard
+from memory3.store.backup.back_up import back_up
+from memory3.store.backup.restore import restore
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
 from memory3.store.errors import Aborted, InvalidArgument
@@ -61,7 +64,9 @@ class CollectionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.path = Path(tempfile.mkdtemp())
+        self.folder = Path(tempfile.mkdtemp())
+        self.restored = 0
+        self.path = self.folder / "data"
         self.model: dict[str, tuple[EmbeddedDocument, tuple[int, ...]]] = {}
         self.values: dict[tuple[str, int], bytes] = {}
         self.positions = [base_of(shard) for shard in range(self.SHARDS)]
@@ -69,7 +74,8 @@ class CollectionMachine(RuleBasedStateMachine):
         """Keys whose document has expired and is still there, with the places of its key-values."""
         self.changed: dict[str, int] = {}
         """The last change of each key that the log must tell of."""
-        self.answers: dict[str, tuple[list[EmbeddedDocument], list[UpsertResult]]] = {}
+        self.answers: dict[str, tuple[Callable[[str, int], Any], Any]] = {}
+        """Of each request how it is sent, as which and with the version expected of its first key, and its answer."""
         self.now = START
         self.clock = patch.object(shard, "time", SimpleNamespace(time=lambda: self.now))
         self.clock.start()
@@ -92,7 +98,7 @@ class CollectionMachine(RuleBasedStateMachine):
         finally:
             self.idle.stop()
             self.clock.stop()
-            shutil.rmtree(self.path)
+            shutil.rmtree(self.folder)
 
     @property
     def live(self) -> dict[int, tuple[str, str]]:
@@ -128,21 +134,38 @@ class CollectionMachine(RuleBasedStateMachine):
     @rule(batch=st.lists(documents, min_size=1, max_size=3, unique_by=lambda document: document.document.key))
     def upsert_as_a_request(self, batch: list[EmbeddedDocument]) -> None:
         """It is sent twice; other requests may come in between."""
-        request = f"request {len(self.answers)}"
         same = {d.document.key for d in batch if self.standing(d)}
-        results = self.collection.upsert(batch, request)
-        self.stored(batch, results, same)
-        self.answers[request] = (batch, results)
+
+        def send(request: str, expected: int) -> list[UpsertResult]:
+            return self.collection.upsert([replace(batch[0], expected_version=expected or None), *batch[1:]], request)
+
+        self.stored(batch, self.asked(send), same)
+
+    @rule(batch=st.lists(keys, min_size=1, max_size=4))
+    def delete_as_a_request(self, batch: list[str]) -> None:
+        once = list(dict.fromkeys(batch))
+        present = tuple(key for key in once if key in self.model)
+
+        def send(request: str, expected: int) -> DeleteReceipt:
+            return self.collection.delete(batch, {batch[0]: expected} if expected else None, request)
+
+        self.deleted(self.asked(send), once, present)
+
+    def asked(self, send: Callable[[str, int], Any]) -> Any:
+        request = f"request {len(self.answers)}"
+        answer = send(request, 0)
+        self.answers[request] = send, answer
+        return answer
 
     @rule(data=st.data())
     def send_again(self, data: st.DataObject) -> None:
         if not self.answers:
             return
         request = data.draw(st.sampled_from(sorted(self.answers)))
-        batch, results = self.answers[request]
-        assert self.collection.upsert(batch, request) == results
+        send, answer = self.answers[request]
+        assert send(request, 0) == answer
         with pytest.raises(InvalidArgument, match="was used for another request"):
-            self.collection.upsert([replace(batch[0], expected_version=7), *batch[1:]], request)
+            send(request, 7)
 
     @rule(document=documents, right=st.booleans())
     def upsert_over_a_version(self, document: EmbeddedDocument, right: bool) -> None:
@@ -198,6 +221,17 @@ class CollectionMachine(RuleBasedStateMachine):
         once = list(dict.fromkeys(batch))
         present = tuple(key for key in once if key in self.model)
         self.deleted(self.collection.delete(batch), once, present)
+
+    @rule(key=keys, right=st.booleans())
+    def delete_over_a_version(self, key: str, right: bool) -> None:
+        present = key in self.model
+        standing = self.model[key][1][-1] if present else 0
+        if right:
+            receipt = self.collection.delete([key], {key: standing})
+            self.deleted(receipt, [key], (key,) if present else ())
+        else:
+            with pytest.raises(Aborted, match=re.escape(repr(key))):
+                self.collection.delete([key], {key: standing + 1})
 
     @rule(filter=filters)
     def delete_matching(self, filter: dict[str, Any]) -> None:
@@ -330,6 +364,22 @@ class CollectionMachine(RuleBasedStateMachine):
     def save(self) -> None:
         self.collection.save()
 
+    @rule()
+    def compact(self) -> None:
+        report = self.directory.compact("default")
+        assert report.bytes_after <= report.bytes_before
+
+    @rule()
+    def restore_a_backup(self) -> None:
+        """Nothing is lost by it."""
+        self.restored += 1
+        backup = self.folder / f"backup {self.restored}"
+        back_up(self.directory, backup)
+        self.directory.close()
+        self.path = self.folder / f"restored {self.restored}"
+        restore(backup, self.path)
+        self.open()
+
     @rule(lose_snapshot=st.booleans(), lose_key_values=st.sampled_from([False, False, True]), save=st.booleans())
     def reopen(self, lose_snapshot: bool, lose_key_values: bool, save: bool) -> None:
         if not save:
@@ -380,9 +430,26 @@ class ShardedMachine(CollectionMachine):
     SHARDS = 3
 
 
+class ClusteredMachine(CollectionMachine):
+    """The same with an index that is clustered for a few vectors, and exact again for fewer."""
+
+    SHARDS = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._exact_max = limits.EXACT_MAX
+        limits.EXACT_MAX = 3
+
+    def teardown(self) -> None:
+        super().teardown()
+        limits.EXACT_MAX = self._exact_max
+
+
 TestCollection = CollectionMachine.TestCase
 TestCollection.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
 TestSharded = ShardedMachine.TestCase
 TestSharded.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
 TestTrimming = TrimmingMachine.TestCase
 TestTrimming.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestClustered = ClusteredMachine.TestCase
+TestClustered.settings = settings(max_examples=10, stateful_step_count=30, deadline=None)

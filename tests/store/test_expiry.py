@@ -1,13 +1,15 @@
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from memory3.store.collection import Collection
-from memory3.store.errors import InvalidArgument
+from memory3.store.errors import Corrupted, InvalidArgument
 from memory3.store.format import decode_expiry, encode_expiry
+from memory3.store.shard import Shard
 from memory3.store.types import Count
 
-from .builders import RECORDS, collection_at, damage_value, embedded, recalled, vector_of
+from .builders import RECORDS, collection_at, damage_value, embedded, put_raw, recalled, vector_of
 
 SOON_S = 0.3
 
@@ -132,6 +134,64 @@ def test_damage_hides_no_living_document(tmp_path: Path, damaged: str) -> None:
         assert collection.check(full=True).problems == ()
 
 
+def test_a_sweep_makes_damaged_entries_again(tmp_path: Path) -> None:
+    """What had expired was counted for good, and its key-values were served."""
+    at = time.time() + SOON_S
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded("brief", "brief", expires_at=at), embedded("long", "long", expires_at=at + 1000)])
+        collection.put_key_values("model", [(1, b"x"), (2, b"y")])
+        records = collection._shards[0]._records
+        with records.environment.reading() as txn:
+            place, _ = records.expiry.table.keys(txn)
+    wait_until(at)
+    damage_value(tmp_path / RECORDS, "expiry", place)
+    with patch.object(Shard, "_sweep_is_due", lambda _: False), collection_at(tmp_path) as collection:
+        assert collection.fetch_key_values("model", [1, 2]) == [None, b"y"]
+        assert collection.sweep() == 1
+        assert collection.count() == Count(1, 1)
+        assert collection.check(full=True).problems == ()
+
+
+@pytest.mark.parametrize("key", [b"\1 short", bytes(16)])
+def test_a_key_that_is_none_is_damage(tmp_path: Path, key: bytes) -> None:
+    """It ended calls in an error that is none of ours."""
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded("key", "text", expires_at=4e9)])
+        collection.put_key_values("model", [(1, b"x")])
+    put_raw(tmp_path / RECORDS, "expiry", key, b"garbage" * 3)
+    with patch.object(Shard, "_sweep_is_due", lambda _: False), collection_at(tmp_path) as collection:
+        assert collection.fetch_key_values("model", [1]) == [b"x"]
+        assert any("in expiry" in problem for problem in collection.check(full=True).problems)
+        assert collection.sweep() == 0
+        assert collection.check(full=True).problems == ()
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_nothing_is_served_of_what_has_expired_and_cannot_be_read(tmp_path: Path, lost: bool) -> None:
+    """A sweep took its entry for one that had outlived its document, and then nothing said that it had expired."""
+    at = time.time() + SOON_S
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded("brief", "brief", expires_at=at), embedded("long", "long")])
+        collection.put_key_values("model", [(1, b"x"), (2, b"y")])
+        if lost:
+            # As when a page above the leaves is damaged: what is there is not found.
+            records = collection._shards[0]._records
+            with records.environment.writing() as txn:
+                records.documents.delete(txn, b"brief")
+    if not lost:
+        damage_value(tmp_path / RECORDS, "documents", b"brief")
+    wait_until(at)
+    with patch.object(Shard, "_sweep_is_due", lambda _: False), collection_at(tmp_path) as collection:
+        assert collection.fetch_key_values("model", [1, 2]) == [None, b"y"]
+        if lost:
+            with pytest.raises(Corrupted, match="it is missing, though it is to expire"):
+                collection.sweep()
+        else:
+            assert collection.sweep() == 1
+            assert collection.count() == Count(1, 1)
+        assert collection.fetch_key_values("model", [1, 2]) == [None, b"y"]
+
+
 def test_a_check_compares_the_times_with_the_documents(tmp_path: Path) -> None:
     with collection_at(tmp_path) as collection:
         collection.upsert([embedded("key", "text", expires_at=4e9)])
@@ -143,6 +203,7 @@ def test_a_check_compares_the_times_with_the_documents(tmp_path: Path) -> None:
             "that document 'key' expires at 4000000000.0 is missing in expiry",
             "expiry says that document 'key' expires at 5000000000.0, its own record does not",
         )
+        assert collection.check(full=False).problems == ()
 
 
 @pytest.mark.parametrize("at", [0, 59.5, 1.9e12, float("inf"), float("nan"), "soon", True])

@@ -11,7 +11,7 @@ from memory3.store.errors import Corrupted, Unavailable
 from memory3.store.placement import shard_of_key
 from memory3.store.types import Hits
 
-from .builders import DIMENSION, EMBEDDER, embedded, vector_of
+from .builders import DIMENSION, EMBEDDER, damage_value, embedded, vector_of
 
 KEYS = [f"key {number}" for number in range(30)]
 LOST = 1
@@ -30,7 +30,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(params=["records are garbage", "records are gone", "another shard's records", "all of it is gone"])
+@pytest.fixture(
+    params=[
+        "records are garbage",
+        "records are gone",
+        "another shard's records",
+        "another shard's key-values",
+        "all of it is gone",
+    ]
+)
 def damaged(path: Path, request: pytest.FixtureRequest) -> Iterator[Collection]:
     records = path / SHARD / "records"
     if request.param == "records are garbage":
@@ -39,6 +47,8 @@ def damaged(path: Path, request: pytest.FixtureRequest) -> Iterator[Collection]:
         (records / "data.mdb").unlink()
     elif request.param == "another shard's records":
         shutil.copy(path / SHARD.with_name("shard-0002") / "records" / "data.mdb", records / "data.mdb")
+    elif request.param == "another shard's key-values":
+        shutil.copy(path / SHARD.with_name("shard-0002") / "kv" / "data.mdb", path / SHARD / "kv" / "data.mdb")
     else:
         shutil.rmtree(path / SHARD)
     with DataDirectory.open(path) as directory:
@@ -100,3 +110,17 @@ def test_an_upsert_over_all_shards_says_what_was_done(damaged: Collection) -> No
         damaged.upsert([embedded(key, "new") for key in KEYS])
     (stored,) = damaged.get(of_shard(0)[:1])
     assert stored is not None and stored.text != "new"
+
+
+def test_damage_in_one_of_several_shards_is_told_as_damage(path: Path) -> None:
+    """The error named a table and a key, and could not be made again with another sentence."""
+    damage_value(path / SHARD / "records", "documents", of_shard(LOST)[0].encode())
+    with DataDirectory.open(path) as directory:
+        collection = directory.collection("default")
+        request = collection.upsert([embedded(key, "new") for key in KEYS], "request")
+    damage_value(path / SHARD / "records", "requests", b"request")
+    with DataDirectory.open(path) as directory:
+        collection = directory.collection("default")
+        with pytest.raises(Corrupted, match="of the 30 documents of this call are done"):
+            collection.upsert([embedded(key, "new") for key in KEYS], "request")
+        assert len(request) == len(KEYS)

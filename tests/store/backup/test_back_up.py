@@ -198,6 +198,7 @@ def test_a_target_that_will_not_do_is_refused(tmp_path: Path) -> None:
             ("data/backup", InvalidArgument, "within the data directory"),
             ("full/../data/collections/backup", InvalidArgument, "within the data directory"),
             ("link", InvalidArgument, "within the data directory"),
+            ("nul\0", InvalidArgument, "which no path can"),
             ("none/backup", NotFound, "create it first"),
         ):
             with pytest.raises(error, match=said):

@@ -236,3 +236,14 @@ def test_a_document_that_is_stored_and_not_found_by_its_key_is_named(tmp_path: P
         assert 0 < len(missing) < len(keys)
         for key in missing:
             assert any(f"key {key!r} in documents is stored but not found" in problem for problem in problems)
+
+
+def test_a_check_makes_again_what_follows_from_the_documents(tmp_path: Path) -> None:
+    """Of a document whose record was damaged nobody knows the terms that it stood under, so they stayed for good."""
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded(key, key, metadata={"n": 1}) for key in "ab"])
+    damage_value(tmp_path / RECORDS, "documents", b"a")
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded("a", "a", metadata={"n": 2})])
+        assert any("terms hold" in problem for problem in collection.check(full=True).problems)
+        assert collection.check(full=True).problems == ()

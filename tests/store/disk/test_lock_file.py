@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from memory3.store.directory import DataDirectory
-from memory3.store.disk.lock_file import server_address
+from memory3.store.disk.lock_file import DirectoryLock, server_address
 from memory3.store.errors import DirectoryInUse
 
 OPEN_ELSEWHERE = """
@@ -94,3 +94,29 @@ def test_a_damaged_server_file_does_not_hide_that_the_directory_is_in_use(tmp_pa
             with pytest.raises(DirectoryInUse) as caught:
                 DataDirectory.open(tmp_path)
             assert caught.value.address is None
+
+
+def test_openings_that_did_not_end_well_are_counted(tmp_path: Path) -> None:
+    unreleased = []
+    for _ in range(3):
+        lock = DirectoryLock(tmp_path)
+        unreleased.append(lock.unreleased)
+        # As the kernel does when a process ends.
+        os.close(lock._descriptor)
+    assert unreleased == [0, 1, 2]
+    lock = DirectoryLock(tmp_path)
+    lock.begin_anew()
+    os.close(lock._descriptor)
+    lock = DirectoryLock(tmp_path)
+    assert lock.unreleased == 1
+    lock.release()
+    assert DirectoryLock(tmp_path).unreleased == 0
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"\xff" * 40, b"-3"])
+def test_what_is_no_number_of_openings_counts_as_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lock").write_bytes(content)
+    lock = DirectoryLock(tmp_path)
+    assert lock.unreleased == 0
+    lock.release()
+    assert (tmp_path / "lock").read_bytes() == b""

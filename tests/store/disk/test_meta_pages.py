@@ -9,7 +9,7 @@ from memory3.store.errors import Corrupted
 
 from ..builders import KEY_VALUES, RECORDS, collection_at, embedded
 
-NUMBER_AT, VERSION_AT = 144, 20
+VERSION_AT, MAP_BYTES_AT, LAST_PAGE_AT, NUMBER_AT = 20, 32, 136, 144
 PAGE = 4_096
 
 
@@ -50,6 +50,15 @@ def test_a_damaged_number_does_not_bring_back_what_was_deleted(data: Path, place
 def test_key_values_with_a_damaged_meta_page_begin_anew(data: Path, at: int) -> None:
     """An unknown version passed for a store that may be tried again, and kept the collection from being opened."""
     flip(data / KEY_VALUES / "data.mdb", at, 5)
+    with collection_at(data) as collection:
+        assert collection.fetch_key_values("model", [1, 2]) == [None, None]
+        assert collection.check(full=True).problems == ()
+
+
+@pytest.mark.parametrize("at", [MAP_BYTES_AT, LAST_PAGE_AT])
+def test_a_size_that_no_process_can_map_is_damage(data: Path, at: int) -> None:
+    """It passed for a machine without memory, and kept the collection from being opened for its key-values' sake."""
+    flip(data / KEY_VALUES / "data.mdb", at, 45)
     with collection_at(data) as collection:
         assert collection.fetch_key_values("model", [1, 2]) == [None, None]
         assert collection.check(full=True).problems == ()

@@ -323,3 +323,12 @@ def test_recall_of_a_damaged_memory_still_fills_up_to_k(tmp_path: Path) -> None:
     with collection_at(tmp_path) as collection:
         assert [hit.seq for hit in collection.recall(vector_of("q")[None], 10)[0]] == nearest[60:70]
         assert collection.stats().quarantined == 60
+
+
+@pytest.mark.parametrize("key", [b"short", b"much too long a key"])
+def test_key_values_under_a_key_of_another_kind_begin_anew(data: Path, key: bytes) -> None:
+    """Whoever took it apart, as a sweep does, would fail at every opening."""
+    put_raw(data / KEY_VALUES, "values", key, b"anything")
+    with collection_at(data) as collection:
+        assert collection.stats().warm == {}
+        assert collection.check(full=True).problems == ()

@@ -1,0 +1,121 @@
+"""A walk through whole environments in a process of its own, so that a damaged page ends that one and not the store.
+
+LMDB trusts the inside of its pages: some damage ends the process that comes there (docs/reliability.md). The walk does
+what a store does, reads, deletes and copies, with all that is there, in transactions that are never committed. What it
+dies of is marked, and from then on refused.
+
+    python -m memory3.store.disk.walk PATH ...
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from ..errors import Memory3Error, Unavailable
+from ..limits import KEY_VALUES_BYTES_MAX
+from .durable import disk_errors, write_file
+from .environment import DEADLY_FILE, Environment
+
+_DEADLY = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
+_BATCH = 1_000
+_STEPS = (3, 1)
+"""Of a batch every third key is removed, then every one: pages that are left half empty are joined otherwise."""
+
+_log = logging.getLogger(__name__)
+
+
+def set_aside(environments: Sequence[Path]) -> None:
+    """Walk through environments that nobody has open, and mark those that a process does not live through."""
+    remaining = list(environments)
+    while remaining:
+        try:
+            passed, ended_by = _walk(remaining)
+        except Unavailable as error:
+            _log.warning("environments could not be walked through: %s", error)
+            return
+        if ended_by is None:
+            return
+        deadly = remaining[passed]
+        write_file(
+            deadly / DEADLY_FILE, f"Reading or changing this environment ends a process ({ended_by}).\n".encode()
+        )
+        _log.error("%s is damaged: whoever reads or changes it is ended by %s", deadly, ended_by)
+        del remaining[: passed + 1]
+
+
+def _walk(environments: Sequence[Path]) -> tuple[int, str | None]:
+    """Return how many environments were passed, and the name of the signal that ended the walk in the next one."""
+    command = [sys.executable, "-m", __name__, *map(str, environments)]
+    inherited = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with disk_errors(f"starting {command[0]}"):
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=inherited)
+    with child:
+        assert child.stdout is not None
+        passed = len(child.stdout.read().splitlines())
+    if -child.returncode in _DEADLY:
+        return passed, signal.Signals(-child.returncode).name
+    if child.returncode:
+        # Not for damage's sake: there may be too little memory, or somebody ended it.
+        _log.warning("environments could not be walked through: the walk ended with %d", child.returncode)
+    return passed, None
+
+
+def _main(paths: Sequence[str]) -> None:
+    threading.Thread(target=_end_with_the_caller, daemon=True).start()
+    for path in paths:
+        # What is damaged otherwise is found, and told of, by whoever comes there.
+        with suppress(Memory3Error, lmdb.Error):
+            _visit(Environment(Path(path), KEY_VALUES_BYTES_MAX, durable=True))
+        print("passed", flush=True)
+
+
+def _end_with_the_caller() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+def _visit(environment: Environment) -> None:
+    with environment.reading() as txn, txn.cursor() as cursor:
+        names = [bytes(name) for name, _ in cursor]
+    for name in names:
+        with suppress(lmdb.Error):
+            _visit_table(environment, environment.lmdb.open_db(name, create=False))
+    with open(os.devnull, "wb") as nowhere:
+        environment.lmdb.copyfd(nowhere.fileno(), compact=True)
+
+
+def _visit_table(environment: Environment, table: Any) -> None:
+    start = b""
+    while True:
+        with environment.reading() as txn, txn.cursor(table) as cursor:
+            found = cursor.set_range(start) if start else cursor.first()
+            # Of a value only its last byte: it is on pages that follow each other.
+            keys = [(bytes(key), bytes(value[-1:]))[0] for key, value in islice(cursor, _BATCH)] if found else []
+        for step in _STEPS:
+            with environment.lmdb.begin(write=True) as changing:
+                for key in keys[::step]:
+                    changing.get(_next(key), db=table)
+                    changing.delete(key, db=table)
+                changing.abort()
+        if len(keys) < _BATCH:
+            return
+        start = keys[-1] + b"\0"
+
+
+def _next(key: bytes) -> bytes:
+    """A key that comes soon after: perhaps one that is stored, and that nobody comes to from leaf to leaf."""
+    return key[:-1] + bytes([min(key[-1] + 1, 255)])
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

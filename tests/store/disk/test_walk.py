@@ -1,0 +1,116 @@
+"""What would end the process that serves ends another one first, and is then named and left out."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from memory3.store.collection import Collection
+from memory3.store.directory import DataDirectory
+from memory3.store.disk.environment import DATA_FILE, DEADLY_FILE
+from memory3.store.disk.walk import set_aside
+from memory3.store.errors import Corrupted
+from memory3.store.placement import shard_of_key
+from memory3.tests.reliability.pages import PAGE, pages_in_use
+
+from ..builders import DIMENSION, EMBEDDER, embedded, vector_of
+
+SHARDS = 2
+KEYS = [f"key {number}" for number in range(40)]
+LONG = "long " * 1_000
+"""Longer than a page, as the key-values are too."""
+LOST = 1
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Two shards with key-values, well closed."""
+    with DataDirectory.open(tmp_path) as directory:
+        collection = directory.create_collection("default", EMBEDDER, DIMENSION, SHARDS)
+        results = collection.upsert([embedded(key, key + LONG) for key in KEYS])
+        collection.put_key_values("model", [(result.version, bytes(5_000)) for result in results])
+    return tmp_path
+
+
+def environments(path: Path) -> list[Path]:
+    return sorted(file.parent for file in path.glob(f"collections/*/shard-*/*/{DATA_FILE}"))
+
+
+def make_deadly(environment: Path, table: str) -> None:
+    """Let a value be longer than the file: reading its end ends a process by SIGBUS."""
+    data = bytearray((environment / DATA_FILE).read_bytes())
+    page = next(page for page in pages_in_use(bytes(data)) if (page.kind, page.table) == ("leaf", table))
+    node = page.start + int.from_bytes(data[page.start + 16 : page.start + 18], "little")
+    data[node + 2 : node + 4] = (len(data) // PAGE).to_bytes(2, "little")
+    (environment / DATA_FILE).write_bytes(data)
+
+
+def ended_before(path: Path, times: int) -> None:
+    """As if processes had ended without closing the directory."""
+    (path / "lock").write_text(f"{times}")
+
+
+@pytest.fixture
+def opened(path: Path) -> Iterator[Callable[[], Collection]]:
+    """Open the collection; it is closed in the end."""
+    directories = []
+
+    def collection() -> Collection:
+        directories.append(DataDirectory.open(path))
+        return directories[-1].collection("default")
+
+    yield collection
+    for directory in directories:
+        directory.close()
+
+
+def test_what_is_whole_is_passed_and_unchanged(path: Path) -> None:
+    before = {environment: (environment / DATA_FILE).read_bytes() for environment in environments(path)}
+    set_aside(environments(path))
+    assert {environment: (environment / DATA_FILE).read_bytes() for environment in environments(path)} == before
+    assert list(path.rglob(DEADLY_FILE)) == []
+
+
+def test_a_shard_that_ends_processes_is_left_out(path: Path, opened: Callable[[], Collection]) -> None:
+    shard = environments(path)[2].parent
+    make_deadly(shard / "records", "memories")
+    ended_before(path, 2)
+    collection = opened()
+    assert [one.relative_to(shard).as_posix() for one in path.rglob(DEADLY_FILE)] == [f"records/{DEADLY_FILE}"]
+    (hits,) = collection.recall(vector_of(KEYS[0] + LONG)[None], 100)
+    assert {hit.key for hit in hits} == {key for key in KEYS if shard_of_key(key, SHARDS) != LOST}
+    with pytest.raises(Corrupted, match="its pages have ended processes; restore it from a copy, and remove"):
+        collection.get([key for key in KEYS if shard_of_key(key, SHARDS) == LOST])
+
+
+def test_it_is_left_out_from_then_on(path: Path) -> None:
+    make_deadly(environments(path)[2 * LOST + 1], "memories")
+    ended_before(path, 2)
+    for _ in range(3):
+        with DataDirectory.open(path) as directory:
+            assert directory.collection("default").stats().missing_shards == (LOST,)
+
+
+def test_key_values_that_end_processes_are_written_again(path: Path, opened: Callable[[], Collection]) -> None:
+    make_deadly(environments(path)[0], "values")
+    ended_before(path, 2)
+    collection = opened()
+    assert list(path.rglob(DEADLY_FILE)) == []
+    lost = [key for key in KEYS if shard_of_key(key, SHARDS) == 0]
+    assert len(collection.cold("model", 100)) == len(lost)
+    assert collection.check(full=True).problems == ()
+
+
+@pytest.mark.parametrize("times", [0, 1])
+def test_nobody_walks_before_processes_have_ended(path: Path, times: int) -> None:
+    """It takes as long as reading everything."""
+    make_deadly(environments(path)[2 * LOST + 1], "memories")
+    ended_before(path, times)
+    with DataDirectory.open(path) as directory:
+        assert directory.collection("default").stats().missing_shards == ()
+        assert list(path.rglob(DEADLY_FILE)) == []
+
+
+def test_a_walk_that_finds_nothing_counts_from_one_again(path: Path, opened: Callable[[], Collection]) -> None:
+    ended_before(path, 2)
+    opened()
+    assert (path / "lock").read_text() == "1"
