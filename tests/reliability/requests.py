@@ -140,10 +140,11 @@ def _message(method: Any, usual: Usual, choose: random.Random) -> bytes:
 def _writes_elsewhere(method: Any, data: bytes, folder: Path) -> bool:
     """Say whether a mutated path would make a backup beside the folder that is removed afterwards."""
     try:
-        path = GetMessageClass(method.input_type).FromString(data).path
+        message: Any = GetMessageClass(method.input_type).FromString(data)
     except DecodeError:
         return False
-    return "\0" not in path and folder not in Path(path).parents and Path(path).parent.is_dir()
+    path = Path(message.path)
+    return "\0" not in message.path and folder not in path.parents and path.parent.is_dir()
 
 
 def _fill(message: Message, usual: Usual, choose: random.Random) -> None:
