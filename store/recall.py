@@ -3,7 +3,8 @@
 `N` queries, `D` embedding size. Everything here sees one state of the records, that of its transaction.
 """
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +13,14 @@ from .disk.environment import Transaction
 from .disk.seal import Damaged
 from .filters.choosing import Chosen
 from .format import DocumentRecord, encode_seq
-from .index.vector_index import NOTHING, VectorIndex, candidates_for
+from .index.vector_index import NOTHING, VectorIndex
 from .key_values import KeyValuesView
 from .records import Records
 from .seqs import shard_of_seq
 from .types import Hit
 
-_WIDEN = 4
+Proposal: TypeAlias = list[tuple[float, int]]
+"""Candidates for one query, as (score, seq): best first, equal scores by seq."""
 
 
 class MemoryReader:
@@ -80,27 +82,43 @@ class MemoryReader:
         return self._documents[key]
 
 
-def recall(
+def propose(
     records: Records,
     txn: Transaction,
     index: VectorIndex,
     reader: MemoryReader,
     queries: npt.NDArray[np.float32],
-    k: int,
+    width: int,
     chosen: Chosen | None = None,
-) -> list[list[Hit]]:
-    """Return for each query (N, D) its k nearest live memories, of the chosen ones, best first.
+) -> list[Proposal]:
+    """Return for each query (N, D) `width` candidates or more, of the chosen memories, as far as there are so many.
 
-    Only within `index.reading`, and for `index.queries_at_once(k)` queries at most, because writes wait.
+    Only within `index.reading`, and for `index.queries_at_once(width)` queries at most, because writes wait.
     """
-    fresh = _fresh(records, txn, index, reader, chosen)
-    width = candidates_for(k)
-    available = index.count if chosen is None else min(index.count, chosen.allowed.count)
-    while True:
-        found = [_live(reader, proposal, k) for proposal in _proposals(index, reader, fresh, queries, width, chosen)]
-        if width >= available or all(len(hits) == k for hits in found):
-            return found
-        width *= _WIDEN
+    fresh_seqs, fresh_vectors = _fresh(records, txn, index, reader, chosen)
+    scores, seqs = index.search(queries, width, reader.vectors, None if chosen is None else chosen.allowed)
+    fresh_scores = queries @ fresh_vectors.T
+    proposals: list[Proposal] = []
+    for row, pairs in enumerate(map(zip, scores.tolist(), seqs.tolist())):
+        proposal = [(score, seq) for score, seq in pairs if seq != NOTHING]
+        if fresh_seqs:
+            proposal += zip(fresh_scores[row].tolist(), fresh_seqs, strict=True)
+            # As the index does: the same question has the same answer, whatever is in the index by now.
+            proposal.sort(key=lambda pair: (-pair[0], pair[1]))
+        proposals.append(proposal)
+    return proposals
+
+
+def live(reader: MemoryReader, proposal: Proposal, k: int) -> list[Hit]:
+    """Return the first k of the candidates that are live."""
+    hits: list[Hit] = []
+    for score, seq in proposal:
+        if len(hits) == k:
+            break
+        hit = reader.hit(seq, min(1.0, max(-1.0, score)))
+        if hit is not None:
+            hits.append(hit)
+    return hits
 
 
 def _fresh(
@@ -116,34 +134,3 @@ def _fresh(
         except Damaged as damage:
             reader.damages.append(damage)
     return reader.vectors(seqs if chosen is None else [seq for seq in seqs if seq in chosen.selection])
-
-
-def _proposals(
-    index: VectorIndex,
-    reader: MemoryReader,
-    fresh: tuple[list[int], npt.NDArray[np.float32]],
-    queries: npt.NDArray[np.float32],
-    width: int,
-    chosen: Chosen | None,
-) -> Iterator[list[tuple[float, int]]]:
-    scores, seqs = index.search(queries, width, reader.vectors, None if chosen is None else chosen.allowed)
-    fresh_seqs, fresh_vectors = fresh
-    fresh_scores = queries @ fresh_vectors.T
-    for row, pairs in enumerate(map(zip, scores.tolist(), seqs.tolist())):
-        proposal = [(score, seq) for score, seq in pairs if seq != NOTHING]
-        if fresh_seqs:
-            proposal += zip(fresh_scores[row].tolist(), fresh_seqs, strict=True)
-            # As the index does: the same question has the same answer, whatever is in the index by now.
-            proposal.sort(key=lambda pair: (-pair[0], pair[1]))
-        yield proposal
-
-
-def _live(reader: MemoryReader, proposal: list[tuple[float, int]], k: int) -> list[Hit]:
-    hits: list[Hit] = []
-    for score, seq in proposal:
-        if len(hits) == k:
-            break
-        hit = reader.hit(seq, min(1.0, max(-1.0, score)))
-        if hit is not None:
-            hits.append(hit)
-    return hits

@@ -36,9 +36,10 @@ from .filters.language import Filter
 from .filters.terms import NAME as TERMS
 from .format import Identity
 from .group_commit import GroupCommit
+from .index.vector_index import candidates_for
 from .key_values import KeyValues
 from .maintenance import Maintenance
-from .recall import MemoryReader, recall
+from .recall import MemoryReader, live, propose
 from .records import MAGIC, Records
 from .requests import (
     Request,
@@ -77,6 +78,8 @@ T = TypeVar("T")
 _RECORDS = "records"
 _KEY_VALUES = "kv"
 _SNAPSHOT = "index.snapshot"
+_WIDEN = 4
+"""By how much more candidates are asked for when too few of them are live."""
 
 
 class Shard:
@@ -255,24 +258,21 @@ class Shard:
         the hits, but for these seqs. Damaged memories are quarantined and left out, damaged key-values removed.
         """
         check_queries(vectors, self.info.dimension, k)
-        index = self._derived.index
         hits: builtins.list[builtins.list[Hit]] = []
+        width = candidates_for(k)
         while len(hits) < len(vectors):
             allowed = None
             if filter is not None:
                 # Beforehand, because in there the index waits: mostly it is still right when it is asked for again.
                 allowed = self._read(lambda txn: self._choices.of(txn, filter)).allowed
-            # A few at a time, because the index waits to be brought up to date until they are found.
-            part = vectors[len(hits) : len(hits) + index.queries_at_once(k, allowed)]
-            with self._using():
-                with index.reading(), self._memory_reader(fingerprint, held) as (txn, reader):
-                    chosen = None if filter is None else self._choices.of(txn, filter)
-                    hits += recall(self._records, txn, index, reader, part, k, chosen)
-                self._quarantine(reader.damages)
-                self._expel(reader.key_values.damages)
-                if reader.saw_ended:
-                    # Swept, it is no longer in the way of those that are searched for.
-                    self._maintenance.wake()
+            # A few at a time, because the index waits to be brought up to date until their candidates are found.
+            part = vectors[len(hits) : len(hits) + self._derived.index.queries_at_once(width, allowed)]
+            found = self._nearest(part, k, width, fingerprint, filter, held)
+            if found is None:
+                width *= _WIDEN
+                continue
+            hits += found
+            width = candidates_for(k)
         if held is not None:
             self._key_values.reads.note(hit.seq for found in hits for hit in found if hit.key_values is not None)
         return hits
@@ -496,6 +496,34 @@ class Shard:
         with self._records.environment.reading() as txn, self._key_values.environment.reading() as kv_txn:
             view = self._key_values.view(kv_txn, key)
             yield txn, MemoryReader(self._records, txn, view, time.time(), held)
+
+    def _nearest(
+        self,
+        queries: npt.NDArray[np.float32],
+        k: int,
+        width: int,
+        fingerprint: str | None,
+        filter: Filter | None,
+        held: Set[int] | None,
+    ) -> builtins.list[builtins.list[Hit]] | None:
+        """Return for each query its k nearest; None when `width` candidates are too few, because many are dead."""
+        index = self._derived.index
+        with self._using():
+            with ExitStack() as state:
+                # The index stands still for the search alone. What is looked up after it is of the same state, and what
+                # happens to the index meanwhile does not matter.
+                with index.reading():
+                    txn, reader = state.enter_context(self._memory_reader(fingerprint, held))
+                    chosen = None if filter is None else self._choices.of(txn, filter)
+                    proposals = propose(self._records, txn, index, reader, queries, width, chosen)
+                    available = index.count if chosen is None else min(index.count, chosen.allowed.count)
+                found = [live(reader, proposal, k) for proposal in proposals]
+            self._quarantine(reader.damages)
+            self._expel(reader.key_values.damages)
+            if reader.saw_ended:
+                # Swept, it is no longer in the way of those that are searched for.
+                self._maintenance.wake()
+        return found if width >= available or all(len(hits) == k for hits in found) else None
 
     def _commit(self, change: Callable[[WriteTransaction], T], size: int = 0) -> T:
         # The one way in for changes to the records: whole or not at all, durable, and in the index before it returns.

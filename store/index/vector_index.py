@@ -37,9 +37,9 @@ _FOUND_SHARE = 4
 """A search goes through lists that hold at least so many times K."""
 _SLICE_COMPONENTS = 1 << 22
 """What may be done at once while a write waits, counted in components of vectors compared: a millisecond or two."""
-_HIT_COMPONENTS = 1 << 16
+_CANDIDATE_COMPONENTS = 1 << 14
 _CHECK_COMPONENTS = 1 << 4
-"""What it takes to look up one result, and to see whether a vector is allowed, in components compared."""
+"""What it takes to read the vector of a candidate, and to see whether a vector is allowed, in components compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +129,12 @@ class VectorIndex:
             yield
 
     def queries_at_once(self, k: int, allowed: Allowed | None = None) -> int:
-        """Return how many queries for k results may be searched within one `reading`: a few milliseconds' work."""
+        """Return how many queries for k candidates may be searched within one `reading`: a few milliseconds' work."""
         lists = self._lists
         share = 1.0 if allowed is None else min(1.0, allowed.count / max(lists.count, 1))
         passed = lists.count * self._probes(lists, k, share) / lists.lists
         compared = (lists.lists + passed * share) * self.dimension + passed * _CHECK_COMPONENTS
-        return max(1, int(_SLICE_COMPONENTS / (compared + k * _HIT_COMPONENTS)))
+        return max(1, int(_SLICE_COMPONENTS / (compared + k * _CANDIDATE_COMPONENTS)))
 
     def search(self, queries: Matrix, k: int, fetch: Fetch, allowed: Allowed | None = None) -> tuple[Scores, Seqs]:
         """Return scores (N, K) and seqs (N, K), best first, equal scores by seq; only within `reading`.
