@@ -1,4 +1,5 @@
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -12,6 +13,13 @@ from memory3.store.types import Count
 from .builders import RECORDS, collection_at, damage_value, embedded, put_raw, recalled, vector_of
 
 SOON_S = 0.3
+
+
+@pytest.fixture
+def unswept() -> Iterator[None]:
+    """Nobody sweeps in the background."""
+    with patch.object(Shard, "_sweep_is_due", lambda _: False):
+        yield
 
 
 def wait_until(at: float) -> None:
@@ -134,6 +142,7 @@ def test_damage_hides_no_living_document(tmp_path: Path, damaged: str) -> None:
         assert collection.check(full=True).problems == ()
 
 
+@pytest.mark.usefixtures("unswept")
 def test_a_sweep_makes_damaged_entries_again(tmp_path: Path) -> None:
     """What had expired was counted for good, and its key-values were served."""
     at = time.time() + SOON_S
@@ -145,13 +154,14 @@ def test_a_sweep_makes_damaged_entries_again(tmp_path: Path) -> None:
             place, _ = records.expiry.table.keys(txn)
     wait_until(at)
     damage_value(tmp_path / RECORDS, "expiry", place)
-    with patch.object(Shard, "_sweep_is_due", lambda _: False), collection_at(tmp_path) as collection:
+    with collection_at(tmp_path) as collection:
         assert collection.fetch_key_values("model", [1, 2]) == [None, b"y"]
         assert collection.sweep() == 1
         assert collection.count() == Count(1, 1)
         assert collection.check(full=True).problems == ()
 
 
+@pytest.mark.usefixtures("unswept")
 @pytest.mark.parametrize("key", [b"\1 short", bytes(16)])
 def test_a_key_that_is_none_is_damage(tmp_path: Path, key: bytes) -> None:
     """It ended calls in an error that is none of ours."""
@@ -159,13 +169,14 @@ def test_a_key_that_is_none_is_damage(tmp_path: Path, key: bytes) -> None:
         collection.upsert([embedded("key", "text", expires_at=4e9)])
         collection.put_key_values("model", [(1, b"x")])
     put_raw(tmp_path / RECORDS, "expiry", key, b"garbage" * 3)
-    with patch.object(Shard, "_sweep_is_due", lambda _: False), collection_at(tmp_path) as collection:
+    with collection_at(tmp_path) as collection:
         assert collection.fetch_key_values("model", [1]) == [b"x"]
         assert any("in expiry" in problem for problem in collection.check(full=True).problems)
         assert collection.sweep() == 0
         assert collection.check(full=True).problems == ()
 
 
+@pytest.mark.usefixtures("unswept")
 @pytest.mark.parametrize("lost", [True, False])
 def test_nothing_is_served_of_what_has_expired_and_cannot_be_read(tmp_path: Path, lost: bool) -> None:
     """A sweep took its entry for one that had outlived its document, and then nothing said that it had expired."""
@@ -181,7 +192,7 @@ def test_nothing_is_served_of_what_has_expired_and_cannot_be_read(tmp_path: Path
     if not lost:
         damage_value(tmp_path / RECORDS, "documents", b"brief")
     wait_until(at)
-    with patch.object(Shard, "_sweep_is_due", lambda _: False), collection_at(tmp_path) as collection:
+    with collection_at(tmp_path) as collection:
         assert collection.fetch_key_values("model", [1, 2]) == [None, b"y"]
         if lost:
             with pytest.raises(Corrupted, match="it is missing, though it is to expire"):
