@@ -127,7 +127,8 @@ def measure_shard(options: argparse.Namespace) -> None:
     from memory3.bench.scale_measures import Measures, table
 
     real = real_documents(options.real, options.data, REFERENCES)
-    measures = Measures(options.directory, real, options.questions, options.calls, options.seconds)
+    kept = options.real.parent
+    measures = Measures(options.directory, real, kept, options.questions, options.calls, options.seconds)
     found = {"machine": machine(), "memory_gib": options.memory_gib}
     try:
         measures.run_without_index() if options.without_index else measures.run()
