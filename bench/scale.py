@@ -68,6 +68,8 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     build.add_argument("--key-value-bytes", type=int, default=KEY_VALUE_BYTES, help=f"of each [{KEY_VALUE_BYTES}]")
     build.add_argument("--log-every", type=float, default=15.0, metavar="S", help="seconds between lines [15]")
     build.set_defaults(run=build_shard)
+    cluster = commands.add_parser("cluster", parents=[common], help="cluster the index of a shard that is at rest")
+    cluster.set_defaults(run=cluster_shard)
     measure = commands.add_parser("measure", parents=[common], help="measure a shard that was built")
     measure.add_argument("--out", type=Path, required=True, help="results, JSON")
     measure.add_argument("--questions", type=int, default=300, help="compared with exact search [300]")
@@ -105,6 +107,19 @@ def build_shard(options: argparse.Namespace) -> None:
         log.write_state("clustered")
 
 
+def cluster_shard(options: argparse.Namespace) -> None:
+    """Cluster the index in one go, and say what that took."""
+    from memory3.bench.machine import machine
+    from memory3.bench.memory import Peak
+    from memory3.bench.scale_cluster import cluster_at_rest
+
+    before = time.monotonic()
+    with Peak() as peak:
+        cluster_at_rest(options.directory)
+    seconds = round(time.monotonic() - before, 1)
+    print(json.dumps({"machine": machine(), "clustered in seconds": seconds, "peak bytes": peak.anonymous}))
+
+
 def measure_shard(options: argparse.Namespace) -> None:
     """Measure the shard, print a table and write everything to a file."""
     from memory3.bench.machine import machine
@@ -112,7 +127,8 @@ def measure_shard(options: argparse.Namespace) -> None:
     from memory3.bench.scale_measures import Measures, table
 
     real = real_documents(options.real, options.data, REFERENCES)
-    measures = Measures(options.directory, real, options.questions, options.calls, options.seconds)
+    kept = options.real.parent
+    measures = Measures(options.directory, real, kept, options.questions, options.calls, options.seconds)
     found = {"machine": machine(), "memory_gib": options.memory_gib}
     try:
         measures.run_without_index() if options.without_index else measures.run()

@@ -3,8 +3,10 @@
 `Q` queries, `R` references of a round, `K` results.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +22,9 @@ FILTERS: Final[Mapping[str, Mapping[str, Any] | None]] = {
     "10 %": {"percent": {"$lt": 10}},
 }
 """Among which memories is searched, as callers write it."""
+
+
+_PARTS = ("seqs", "scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,18 @@ def exact(real: RealDocuments, rounds: int, queries: Matrix, k: int) -> dict[str
             rows = np.flatnonzero(kept)
             found[name] = _merged(found[name], scores[:, rows], first + rows, k)
     return found
+
+
+def kept_exact(folder: Path, real: RealDocuments, rounds: int, queries: Matrix, k: int) -> dict[str, Nearest]:
+    """Return what `exact` does, from a file in `folder`, made if missing: it takes minutes for many rounds."""
+    digest = hashlib.sha256(queries.tobytes() + real.references.tobytes()).hexdigest()[:12]
+    path = folder / f"exact-{digest}-{rounds}-{k}.npz"
+    if not path.exists():
+        found = exact(real, rounds, queries, k)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **{f"{name} {part}": getattr(one, part) for name, one in found.items() for part in _PARTS})
+    with np.load(path) as kept:
+        return {name: Nearest(*(kept[f"{name} {part}"] for part in _PARTS)) for name in FILTERS}
 
 
 def _merged(nearest: Nearest, scores: Matrix, seqs: Seqs, k: int) -> Nearest:

@@ -206,7 +206,7 @@ class Derived:
                 return
         self._rebuild()
 
-    def _changes_after(self, txn: Transaction, seq: int, limit: int | None = None) -> Changes | None:
+    def _changes_after(self, txn: Transaction, seq: int, limit: int) -> Changes | None:
         try:
             return self._records.changes_after(txn, seq, limit)
         except Damaged as damage:
@@ -222,12 +222,15 @@ class Derived:
         self._saved = None
 
     def _catch_up_key_values(self) -> None:
-        with self._records.environment.reading() as txn:
-            changes = self._changes_after(txn, self._key_values.applied)
-            if changes is None:
-                self._sweep(txn)
-            else:
+        while True:
+            with self._records.environment.reading() as txn:
+                changes = self._changes_after(txn, self._key_values.applied, limits.CHANGES_AT_ONCE)
+                if changes is None:
+                    self._sweep(txn)
+                    return
                 self._key_values.forget(changes.forgotten, changes.position)
+                if changes.position == self._records.position(txn):
+                    return
 
     def _sweep_beyond(self) -> None:
         # Records restored from an older copy give seqs again that key-values of the newer ones still stand under.

@@ -182,8 +182,12 @@ def test_a_failed_save_fails_no_write(
     assert_same(data, before)
 
 
-def test_key_values_left_by_a_crash_after_the_commit_are_removed(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, 2_000])
+def test_key_values_left_by_a_crash_after_the_commit_are_removed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
     """The records forget first; a crash before the key-values follow leaves them behind."""
+    monkeypatch.setattr(limits, "CHANGES_AT_ONCE", at_once)
     shutil.copytree(data / KEY_VALUES, tmp_path / "aside")
     with collection_at(data) as collection:
         live = [document.memories for document in collection.list(100).documents]
