@@ -289,9 +289,7 @@ class CollectionMachine(RuleBasedStateMachine):
     def changes(self, limit: int) -> None:
         """From the beginning the log tells the last change of every key, in the order of each shard."""
         told: dict[str, int] = {}
-        # A save under way trims the log at any moment.
-        for shard_there in self.collection._shards.values():
-            shard_there._maintenance.wait()
+        self.wait_for_saves()
         for number in range(self.SHARDS):
             after = self.log_begins(number)
             while found := self.collection.changes(after, limit):
@@ -305,6 +303,11 @@ class CollectionMachine(RuleBasedStateMachine):
         for key, seq in self.changed.items():
             if seq > self.log_begins(shard_of_key(key, self.SHARDS)):
                 assert told[key] == seq
+
+    def wait_for_saves(self) -> None:
+        """A save under way trims the log, and makes files grow, at any moment."""
+        for shard_there in self.collection._shards.values():
+            shard_there._maintenance.wait()
 
     def log_begins(self, shard: int) -> int:
         records = self.collection._shards[shard]._records
@@ -366,6 +369,7 @@ class CollectionMachine(RuleBasedStateMachine):
 
     @rule()
     def compact(self) -> None:
+        self.wait_for_saves()
         report = self.directory.compact("default")
         assert report.bytes_after <= report.bytes_before
 
