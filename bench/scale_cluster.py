@@ -48,19 +48,23 @@ def cluster_at_rest(path: Path) -> None:
     """Build the index of the only shard anew from its records, and save it."""
     with DataDirectory.open(path) as directory:
         (shard,) = path.glob("collections/*/shard-*")
-        records = Records.open(shard / "records")
-        try:
-            with records.environment.reading() as txn:
-                position = records.position(txn)
-            index = VectorIndex(records.identity.dimension, records.base)
-            index.adopt(AheadBuilder(records, _refuse).build(at_once), position, position)
-            write_snapshot(shard / "index.snapshot", index.snapshot(records.identity.id))
-        finally:
-            records.environment.close()
+        _save_new_index(shard)
         # Saved once more by the shard itself, which trims the log then.
         collection = directory.collection(COLLECTION)
         collection._shards[0]._derived._saved = None
         collection.save()
+
+
+def _save_new_index(shard: Path) -> None:
+    records = Records.open(shard / "records")
+    try:
+        with records.environment.reading() as txn:
+            position = records.position(txn)
+        index = VectorIndex(records.identity.dimension, records.base)
+        index.adopt(AheadBuilder(records, _refuse).build(at_once), position, position)
+        write_snapshot(shard / "index.snapshot", index.snapshot(records.identity.id))
+    finally:
+        records.environment.close()
 
 
 def _refuse(damages: Sequence[Damaged]) -> None:
