@@ -117,10 +117,10 @@ def _visit_table(environment: Environment, table: Any) -> None:
         keys: list[bytes] = []
         with suppress(Memory3Error), environment.reading() as txn, txn.cursor(table) as cursor:
             if cursor.set_range(start) if start else cursor.first():
-                for key, value in islice(cursor, _BATCH):
+                for found, value in islice(cursor, _BATCH):
                     # Of a value only its last byte: it is on pages that follow each other.
                     bytes(value[-1:])
-                    keys.append(bytes(key))
+                    keys.append(bytes(found))
         for step in _STEPS:
             with suppress(lmdb.Error), environment.lmdb.begin(write=True) as changing:
                 for key in keys[::step]:
