@@ -31,6 +31,10 @@ _BATCH = 1_000
 _STEPS = (3, 1)
 """Of a batch every third key is removed, then every one: pages that are left half empty are joined otherwise."""
 
+_LARGE = 4 << 20
+_PLACES = [b"identity", *(bytes([byte]) for byte in range(256))]
+"""Keys that are looked for in every table; the first is what every opening asks for."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -89,23 +93,41 @@ def _visit(environment: Environment) -> None:
         names = [bytes(name) for name, _ in cursor]
     for name in names:
         with suppress(lmdb.Error):
-            _visit_table(environment, environment.lmdb.open_db(name, create=False))
+            table = environment.lmdb.open_db(name, create=False)
+            _look_up(environment, table)
+            _visit_table(environment, table)
     with open(os.devnull, "wb") as nowhere:
         environment.lmdb.copyfd(nowhere.fileno(), compact=True)
+
+
+def _look_up(environment: Environment, table: Any) -> None:
+    """Look for keys all over the table, and from its end, whatever is found at its beginning."""
+    for key in _PLACES:
+        with suppress(Memory3Error), environment.reading() as txn:
+            txn.get(key, db=table)
+    with suppress(Memory3Error), environment.reading() as txn, txn.cursor(table) as cursor:
+        for last, value in islice(cursor.iterprev(), _BATCH):
+            bytes(value[-1:])
+            txn.get(_next(bytes(last)), db=table)
 
 
 def _visit_table(environment: Environment, table: Any) -> None:
     start = b""
     while True:
-        with environment.reading() as txn, txn.cursor(table) as cursor:
-            found = cursor.set_range(start) if start else cursor.first()
-            # Of a value only its last byte: it is on pages that follow each other.
-            keys = [(bytes(key), bytes(value[-1:]))[0] for key, value in islice(cursor, _BATCH)] if found else []
+        keys: list[bytes] = []
+        with suppress(Memory3Error), environment.reading() as txn, txn.cursor(table) as cursor:
+            if cursor.set_range(start) if start else cursor.first():
+                for found, value in islice(cursor, _BATCH):
+                    # Of a value only its last byte: it is on pages that follow each other.
+                    bytes(value[-1:])
+                    keys.append(bytes(found))
         for step in _STEPS:
-            with environment.lmdb.begin(write=True) as changing:
+            with suppress(lmdb.Error), environment.lmdb.begin(write=True) as changing:
                 for key in keys[::step]:
                     changing.get(_next(key), db=table)
                     changing.delete(key, db=table)
+                # For so many pages in a row LMDB goes through all that are free.
+                changing.put(b"walk", bytes(_LARGE), db=table)
                 changing.abort()
         if len(keys) < _BATCH:
             return

@@ -53,7 +53,7 @@ FILTERS: tuple[dict[str, Any], ...] = (
 """Of every kind of condition, each matching some of the documents."""
 
 
-@lru_cache(20_000)
+@lru_cache(1_000)
 def texts_of(key: str, version: str) -> tuple[str, ...]:
     """The references of a version of a document: one to three, now and then a long one."""
     choose = random.Random(f"{key} {version}")
@@ -70,7 +70,7 @@ def embedded_of(key: str, version: str) -> EmbeddedDocument:
     return EmbeddedDocument(document_of(key, version), references)
 
 
-@lru_cache(20_000)
+@lru_cache(1_000)
 def metadata_of(key: str, version: str) -> Metadata:
     choose = random.Random(f"metadata {key} {version}")
     names = [name for name in _VALUES if choose.random() < _NAME_SHARE]
@@ -108,7 +108,7 @@ def version_in(text: str) -> str:
     return words[1].removesuffix(".") if len(words) > 1 else f"none: {text[:40]!r}"
 
 
-@lru_cache(100_000)
+@lru_cache(1_000)
 def vector_of(text: str) -> Vector:
     """The vector that stands for a text in every process, shape (D,), float32, length one."""
     vector = np.random.default_rng(zlib.crc32(text.encode())).standard_normal(DIMENSION).astype(np.float32)
