@@ -136,7 +136,8 @@ def _visit_table(environment: Environment, table: Any) -> None:
 
 def _next(key: bytes) -> bytes:
     """A key that comes soon after: perhaps one that is stored, and that nobody comes to from leaf to leaf."""
-    return key[:-1] + bytes([min(key[-1] + 1, 255)])
+    # Where a page is damaged even an empty key is found.
+    return key[:-1] + bytes([min(key[-1] + 1, 255)]) if key else b"\0"
 
 
 if __name__ == "__main__":

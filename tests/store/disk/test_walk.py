@@ -35,13 +35,18 @@ def environments(path: Path) -> list[Path]:
     return sorted(file.parent for file in path.glob(f"collections/*/shard-*/*/{DATA_FILE}"))
 
 
-def make_deadly(environment: Path, table: str) -> None:
-    """Let a value be longer than the file: reading its end ends a process by SIGBUS."""
+def change_first_node(environment: Path, table: str, field: int, value: int) -> None:
+    """Change two bytes of the first node of a leaf page."""
     data = bytearray((environment / DATA_FILE).read_bytes())
     page = next(page for page in pages_in_use(bytes(data)) if (page.kind, page.table) == ("leaf", table))
     node = page.start + int.from_bytes(data[page.start + 16 : page.start + 18], "little")
-    data[node + 2 : node + 4] = (len(data) // PAGE).to_bytes(2, "little")
+    data[node + field : node + field + 2] = value.to_bytes(2, "little")
     (environment / DATA_FILE).write_bytes(data)
+
+
+def make_deadly(environment: Path, table: str) -> None:
+    """Let a value be longer than the file: reading its end ends a process by SIGBUS."""
+    change_first_node(environment, table, 2, (environment / DATA_FILE).stat().st_size // PAGE)
 
 
 def ended_before(path: Path, times: int) -> None:
@@ -80,6 +85,13 @@ def test_a_shard_that_ends_processes_is_left_out(path: Path, opened: Callable[[]
     assert {hit.key for hit in hits} == {key for key in KEYS if shard_of_key(key, SHARDS) != LOST}
     with pytest.raises(Corrupted, match="its pages have ended processes; restore it from a copy, and remove"):
         collection.get([key for key in KEYS if shard_of_key(key, SHARDS) == LOST])
+
+
+def test_an_empty_key_does_not_end_the_walk(path: Path) -> None:
+    change_first_node(environments(path)[1], "documents", 6, 0)
+    make_deadly(environments(path)[3], "memories")
+    set_aside(environments(path))
+    assert [one.parent for one in path.rglob(DEADLY_FILE)] == [environments(path)[3]]
 
 
 def test_it_is_left_out_from_then_on(path: Path) -> None:
