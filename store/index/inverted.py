@@ -201,10 +201,11 @@ class InvertedLists:
 def nearest(vectors: Matrix, centroids: Matrix) -> Ids:
     """Return the number of the centroid (L, D) of greatest inner product with each vector (N, D), shape (N,).
 
-    All N * L products are in memory at once. NumPy's BLAS makes them five times as fast as that of FAISS's wheels, for
+    All N * L products are in memory at once. NumPy's BLAS makes them six times as fast as that of FAISS's wheels, for
     many vectors: for a few, its threads wait for each other longer than the work takes, on a machine that is busy.
     """
-    return np.argmax(vectors @ centroids.T, axis=1)
+    lists: Ids = np.argmax(vectors @ centroids.T, axis=1)
+    return lists
 
 
 def flat_ids(runs: Sequence[range], seqs: Sequence[int], base: int) -> Ids:
