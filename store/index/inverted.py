@@ -33,7 +33,6 @@ _NO_TABLE: int = faiss.DirectMap.NoMap  # type: ignore[attr-defined]
 _MANY = 20
 """Vectors from which on their lists are found by a product of matrices."""
 _ID_BYTES = 8
-_NO_IDS: Ids = np.empty(0, np.int64)
 _TABLE_ENTRY_BYTES = 48
 _BUCKET_BYTES = 8
 
@@ -134,12 +133,8 @@ class InvertedLists:
 
     def ids(self) -> Ids:
         """Return all ids, in no order; an id that is held twice comes twice."""
-        return np.concatenate([self.ids_of(number) for number in range(self.lists)])
-
-    def ids_of(self, number: int) -> Ids:
-        """Return a copy of the ids (N,) of a list."""
-        size = self.size(number)
-        return np.array(faiss.rev_swig_ptr(self._faiss.invlists.get_ids(number), size)) if size else _NO_IDS
+        held = [self.entries(number, 0, self.size(number))[0] for number in range(self.lists)]
+        return np.concatenate(held)
 
     def size(self, number: int) -> int:
         """Return how many entries a list has."""
@@ -148,7 +143,7 @@ class InvertedLists:
     def entries(self, number: int, start: int, stop: int) -> tuple[Ids, Codes]:
         """Return copies of entries of a list: ids (N,) and codes (N, code_bytes)."""
         if start >= stop:
-            return _NO_IDS, np.empty((0, self.code_bytes), np.uint8)
+            return np.empty(0, np.int64), np.empty((0, self.code_bytes), np.uint8)
         lists = self._faiss.invlists
         ids = faiss.rev_swig_ptr(lists.get_ids(number), stop)[start:]
         codes = faiss.rev_swig_ptr(lists.get_codes(number), stop * self.code_bytes)[start * self.code_bytes :]
@@ -206,11 +201,11 @@ class InvertedLists:
 def nearest(vectors: Matrix, centroids: Matrix) -> Ids:
     """Return the number of the centroid (L, D) of greatest inner product with each vector (N, D), shape (N,).
 
-    All N * L products are in memory at once. NumPy's BLAS makes them five times as fast as that of FAISS's wheels, for
+    All N * L products are in memory at once. NumPy's BLAS makes them six times as fast as that of FAISS's wheels, for
     many vectors: for a few, its threads wait for each other longer than the work takes, on a machine that is busy.
     """
-    found: Ids = np.argmax(vectors @ centroids.T, axis=1)
-    return found
+    lists: Ids = np.argmax(vectors @ centroids.T, axis=1)
+    return lists
 
 
 def flat_ids(runs: Sequence[range], seqs: Sequence[int], base: int) -> Ids:
