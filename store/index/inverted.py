@@ -33,6 +33,7 @@ _NO_TABLE: int = faiss.DirectMap.NoMap  # type: ignore[attr-defined]
 _MANY = 20
 """Vectors from which on their lists are found by a product of matrices."""
 _ID_BYTES = 8
+_NO_IDS: Ids = np.empty(0, np.int64)
 _TABLE_ENTRY_BYTES = 48
 _BUCKET_BYTES = 8
 
@@ -133,8 +134,12 @@ class InvertedLists:
 
     def ids(self) -> Ids:
         """Return all ids, in no order; an id that is held twice comes twice."""
-        held = [self.entries(number, 0, self.size(number))[0] for number in range(self.lists)]
-        return np.concatenate(held)
+        return np.concatenate([self.ids_of(number) for number in range(self.lists)])
+
+    def ids_of(self, number: int) -> Ids:
+        """Return a copy of the ids (N,) of a list."""
+        size = self.size(number)
+        return np.array(faiss.rev_swig_ptr(self._faiss.invlists.get_ids(number), size)) if size else _NO_IDS
 
     def size(self, number: int) -> int:
         """Return how many entries a list has."""
@@ -143,7 +148,7 @@ class InvertedLists:
     def entries(self, number: int, start: int, stop: int) -> tuple[Ids, Codes]:
         """Return copies of entries of a list: ids (N,) and codes (N, code_bytes)."""
         if start >= stop:
-            return np.empty(0, np.int64), np.empty((0, self.code_bytes), np.uint8)
+            return _NO_IDS, np.empty((0, self.code_bytes), np.uint8)
         lists = self._faiss.invlists
         ids = faiss.rev_swig_ptr(lists.get_ids(number), stop)[start:]
         codes = faiss.rev_swig_ptr(lists.get_codes(number), stop * self.code_bytes)[start * self.code_bytes :]
