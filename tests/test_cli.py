@@ -22,6 +22,13 @@ from memory3.store.placement import shard_of_key
 from memory3.store.types import Document
 
 COMMAND = [sys.executable, "-m", "memory3.cli"]
+HEEDING_CTRL_C = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Shells start what runs in the background with Ctrl-C ignored, and a command inherits that from its tests. Not by a
+`preexec_fn`: it forks, and gRPC, where tests have used it, may end the child before the command begins."""
 COMMANDS: Any = typer.main.get_command(app)
 BEES = "Mira Sandoval keeps bees on the roof of the old post office."
 
@@ -257,12 +264,10 @@ STOPS = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (sign
 def stopped(number: signal.Signals, code: int, until: Callable[[], bool], *arguments: object) -> tuple[str, str]:
     """Start a command, stop it once `until` holds, insist on its exit code; what it printed."""
     process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
+        [sys.executable, "-c", HEEDING_CTRL_C, *COMMAND, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Shells start what runs in the background with Ctrl-C ignored, and a command inherits that from its tests.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not until():
         time.sleep(0.05)
