@@ -238,7 +238,8 @@ class KeyValues:
         """Make `applied` durable, so that the changes up to it may be trimmed, and save the counts of reads."""
         with self.environment.writing() as txn:
             self.numbers.put(txn, _APPLIED, self.applied)
-        while not self.reads.all_saved:
+        # As many as there are now: those who read meanwhile must not keep it going for ever.
+        for _ in range(0, self.reads.unsaved, limits.READS_SAVED_AT_ONCE):
             give_way()
             with self.environment.writing() as txn:
                 self.reads.save(txn, limits.READS_SAVED_AT_ONCE)

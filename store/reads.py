@@ -66,8 +66,9 @@ class Reads:
             return sum(self._counts.values())
 
     @property
-    def all_saved(self) -> bool:
-        return not self._unsaved
+    def unsaved(self) -> int:
+        """How many counts changed since they were saved."""
+        return len(self._unsaved)
 
     def save(self, txn: WriteTransaction, limit: int) -> None:
         """Write up to `limit` of the counts that changed since they were saved."""
