@@ -16,7 +16,7 @@ from statistics import median
 
 import faiss
 import numpy as np
-from machine import machine_line
+from memory3.bench.machine import machine_line
 from memory3.store.disk.environment import Environment, WriteTransaction
 from memory3.store.filters.language import matches
 from memory3.store.filters.parser import parse_filter

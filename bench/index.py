@@ -1,8 +1,8 @@
-"""The vector index: kinds of it side by side, then ours in a shard, with what it does to writes.
+"""The vector index: kinds of it side by side, then ours in a shard. What it does to writes: bench/waits.py.
 
     python bench/index.py [--data FOLDER] [--cache FOLDER] [--sizes N…] [--parts NAME…] [--markdown FILE]
 
-Parts: `kinds` of FAISS side by side; our index in a `shard`, with records, changes and starts; and `alone`, built from
+Parts: `kinds` of FAISS side by side; our index in a `shard`, with records and starts; and `alone`, built from
 the vectors in memory, which takes less time for very many.
 
 Vectors are those of SQuAD and country-profile references; larger numbers are made by perturbing them with Gaussian
@@ -14,10 +14,8 @@ import argparse
 import os
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +35,6 @@ QUERIES = 400
 RECALL_MIN = 0.95
 BATCH = 500
 """References of a document, which is one transaction."""
-COMMITS = 200
 FILTERS = (0.01, 0.1)
 
 
@@ -111,7 +108,7 @@ def _ours(rows: "Matrix", asked: "Matrix", recalls: list[float]) -> str:
         with DataDirectory.open(work) as directory:
             collection = directory.create_collection("one", "bench", rows.shape[1])
             filled = _fill(collection, rows)
-            lines = [filled, *_searched(collection, rows, asked, recalls), *_blocked(collection, rows)]
+            lines = [filled, *_searched(collection, rows, asked, recalls)]
         lines += _started(Path(work))
     return _table(f"{len(rows):,} vectors, ours in a shard:", lines)
 
@@ -204,94 +201,6 @@ def _found(
         name = "search" if selection is None else f"search among {share:.0%}"
         lines.append(Line(name, f"recall@5 {recalls[-1]:.3f}, p50 / p99 {p50:.2f} / {p99:.2f} ms"))
     return lines
-
-
-def _blocked(collection: "Collection", rows: "Matrix") -> list[Line]:
-    """How long an upsert of one document of five references takes, beside what goes on in the background."""
-    shard = collection._shards[0]
-    derived, maintenance = shard._derived, shard._maintenance
-    seconds: dict[str, list[float]] = {}
-
-    def clustering() -> None:
-        maintenance._worked_since = time.monotonic()
-        derived.cluster(shard._writer, maintenance._give_way)
-
-    def saving() -> None:
-        maintenance._worked_since = time.monotonic()
-        derived._saved = None
-        derived.save(maintenance._give_way)
-
-    def recalling() -> None:
-        collection.recall(rows[:1_024], 5)
-
-    def counting() -> None:
-        sum(range(100_000))
-
-    holds: list[float] = []
-    lock = derived.index._lock
-    reading, writing = lock.reading, lock.writing
-    lock.reading = lambda: _counted(reading(), holds)  # type: ignore[method-assign]
-    lock.writing = lambda: _counted(writing(), holds)  # type: ignore[method-assign]
-    lines = [Line("upsert, quiet", _commits(collection, rows, []))]
-    for name, works in (
-        ("a thread that only counts", [counting]),
-        ("clustering", [clustering]),
-        ("saving", [saving]),
-        ("1,024-query recalls", [recalling]),
-        ("all three", [clustering, saving, recalling]),
-    ):
-        lines.append(
-            Line(f"upsert beside {name}", _commits(collection, rows, [_noted(seconds, work) for work in works]))
-        )
-    took = [f"{name} {np.median(found):.1f} s" for name, found in seconds.items() if name != "counting"]
-    lines.append(Line("longest that the index was held (the holder's own time)", f"{1e3 * max(holds):.1f} ms"))
-    return [*lines, Line("these take", ", ".join(took))]
-
-
-@contextmanager
-def _counted(lock: AbstractContextManager[None], seconds: list[float]) -> Iterator[None]:
-    with lock:
-        start = time.thread_time()
-        yield
-        seconds.append(time.thread_time() - start)
-
-
-def _noted(seconds: dict[str, list[float]], work: Callable[[], None]) -> Callable[[], None]:
-    def noted() -> None:
-        start = time.perf_counter()
-        work()
-        seconds.setdefault(work.__name__, []).append(time.perf_counter() - start)
-
-    return noted
-
-
-def _commits(collection: "Collection", rows: "Matrix", works: Sequence[Callable[[], None]]) -> str:
-    from memory3.store.types import Document, EmbeddedDocument, Reference
-
-    stop = threading.Event()
-    ended = [threading.Event() for _ in works]
-
-    def repeat(work: Callable[[], None], once: threading.Event) -> None:
-        while not (stop.is_set() and once.is_set()):
-            work()
-            once.set()
-
-    threads = [threading.Thread(target=repeat, args=pair) for pair in zip(works, ended, strict=True)]
-    for thread in threads:
-        thread.start()
-    seconds: list[float] = []
-    while len(seconds) < COMMITS or not all(once.is_set() for once in ended):
-        references = [Reference(f"text {len(seconds)} ", row) for row in rows[:5]]
-        document = Document(f"changed {len(seconds) % 20}", "".join(one.text for one in references))
-        time.sleep(0.005)
-        start = time.perf_counter()
-        collection.upsert([EmbeddedDocument(document, references)])
-        seconds.append(time.perf_counter() - start)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    p50, p99 = np.percentile(seconds, [50, 99])
-    return f"p50 / p99 / longest {1e3 * p50:.1f} / {1e3 * p99:.1f} / {1e3 * max(seconds):.1f} ms of {len(seconds)}"
 
 
 def _started(path: Path) -> list[Line]:

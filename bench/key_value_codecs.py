@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from machine import machine_line
 from memory3.answers import AnswerStream
+from memory3.bench.machine import machine_line
 from memory3.cluster.embedded import Embedded
 from memory3.model.codebooks import FILE, Codebooks
 from memory3.model.evaluation.exam import Exam, ExamQuestion, unseen_worlds

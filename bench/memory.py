@@ -16,13 +16,17 @@ class NoLimit(Exception):
     """The kernel keeps no bound for us; the message says why and what to do."""
 
 
+def resident_bytes(process: int | str = "self") -> tuple[int, int, int]:
+    """Return the resident bytes of a process: what no file backs, shared memory, and mapped files."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    anonymous, shared, mapped = (int(lines[name].split()[0]) << 10 for name in ("RssAnon", "RssShmem", "RssFile"))
+    return anonymous, shared, mapped
+
+
 def memory_bytes() -> dict[str, int]:
     """Return the resident bytes that no file backs, and those of mapped files, which the kernel may take back."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return {
-        "anonymous": int(lines["RssAnon"].split()[0]) << 10,
-        "mapped": int(lines["RssFile"].split()[0]) << 10,
-    }
+    anonymous, _, mapped = resident_bytes()
+    return {"anonymous": anonymous, "mapped": mapped}
 
 
 class Peak:

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from machine import machine_line
+from memory3.bench.machine import machine_line
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.examination import examine
 from memory3.model.evaluation.exam import Exam, load_exam, unseen_worlds

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from machine import machine
+from memory3.bench.machine import machine
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
 from memory3.tests.reliability.churn import churn

@@ -11,7 +11,7 @@ import argparse
 from dataclasses import replace
 
 import torch
-from machine import machine_line
+from memory3.bench.machine import machine_line
 from memory3.model.key_values import KeyValueForm
 from memory3.model.language_model import LanguageModel
 from memory3.model.selection import RULES

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
-from machine import machine_line
+from memory3.bench.machine import machine_line
 from memory3.model.attention import NAME
 from memory3.model.loading import TINY, load_tokenizer
 from memory3.model.training.batches import Encoder, MemoryBatch, Sampler

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from machine import machine_line
+from memory3.bench.machine import machine_line
 from memory3.store.backup.back_up import back_up
 from memory3.store.backup.restore import restore
 from memory3.store.collection import Collection

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from machine import machine_line
+from memory3.bench.machine import machine_line
 from memory3.store.directory import DataDirectory
 from memory3.store.disk.walk import set_aside
 from memory3.store.format import decode_value_key

@@ -195,8 +195,7 @@ class MemoryServicer:
 
 
 def _hits_to_wire(hits: list[Hit]) -> pb.Hits:
-    missing = hits.missing_shards if isinstance(hits, Hits) else ()
-    return pb.Hits(hits=map(convert.hit_to_wire, hits), missing_shards=missing)
+    return pb.Hits(hits=map(convert.hit_to_wire, hits), missing_shards=Hits.missing_of(hits))
 
 
 def _collection(name: str) -> str:

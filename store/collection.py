@@ -479,6 +479,7 @@ class Collection:
         if not done:
             raise errors[0]
         carried_out, total = (sum(len(parts[number]) for number in numbers) for numbers in (done, parts))
+        # Damage is told as what it is to callers: its own class is made of a place.
         kind = Corrupted if isinstance(errors[0], Corrupted) else type(errors[0])
         raise kind(
             f"{errors[0]}; {carried_out} of the {total} documents of this call are done, in other shards: "

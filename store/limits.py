@@ -98,8 +98,8 @@ READERS_MAX = 1_024
 """Read transactions open at once in one environment."""
 
 EXACT_MAX = 5_000
-"""Vectors that are searched one by one; more are clustered. From here on that is several times as fast, and most of
-all it leaves the processor's caches to the rest of a call (docs/performance.md)."""
+"""Vectors that are searched one by one; more are clustered. From here on that is twice as fast, and at 10,000 eight
+times (docs/performance.md)."""
 LISTS_MAX = 1 << 20
 """Lists of an index; with 2 * sqrt(N) of them that is more than a shard has memories for."""
 CLUSTERING_FACTOR = 4

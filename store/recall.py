@@ -109,7 +109,7 @@ def propose(
     return proposals
 
 
-def live(reader: MemoryReader, proposal: Proposal, k: int) -> list[Hit]:
+def live_hits(reader: MemoryReader, proposal: Proposal, k: int) -> list[Hit]:
     """Return the first k of the candidates that are live."""
     hits: list[Hit] = []
     for score, seq in proposal:

@@ -39,7 +39,7 @@ from .group_commit import GroupCommit
 from .index.vector_index import candidates_for
 from .key_values import KeyValues
 from .maintenance import Maintenance
-from .recall import MemoryReader, live, propose
+from .recall import MemoryReader, live_hits, propose
 from .records import MAGIC, Records
 from .requests import (
     Request,
@@ -517,7 +517,7 @@ class Shard:
                     chosen = None if filter is None else self._choices.of(txn, filter)
                     proposals = propose(self._records, txn, index, reader, queries, width, chosen)
                     available = index.count if chosen is None else min(index.count, chosen.allowed.count)
-                found = [live(reader, proposal, k) for proposal in proposals]
+                found = [live_hits(reader, proposal, k) for proposal in proposals]
             self._quarantine(reader.damages)
             self._expel(reader.key_values.damages)
             if reader.saw_ended:

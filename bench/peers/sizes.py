@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from memory3.bench.memory import resident_bytes
+
 
 class Memory(TypedDict):
     """Bytes: `own` is what no file backs; `mapped` are pages of files, which the system may take back at any time."""
@@ -22,11 +24,9 @@ def memory_bytes(others: Sequence[int] = ()) -> Memory:
     """What this process and others hold in memory; what several share counts once, for the largest holder."""
     own = shared = mapped = 0
     for process in [os.getpid(), *others]:
-        status = Path(f"/proc/{process}/status").read_text()
-        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-        own += int(fields["RssAnon"].split()[0]) << 10
-        shared = max(shared, int(fields["RssShmem"].split()[0]) << 10)
-        mapped = max(mapped, int(fields["RssFile"].split()[0]) << 10)
+        anonymous, in_common, of_files = resident_bytes(process)
+        own += anonymous
+        shared, mapped = max(shared, in_common), max(mapped, of_files)
     return Memory(own=own + shared, mapped=mapped)
 
 

@@ -107,7 +107,7 @@ class Table(Generic[T]):
                     yield bytes(key)
 
     def bytes_of_keys(self, txn: Transaction) -> int:
-        """Return the bytes of all keys, each of which is read; a third as long as `keys` takes."""
+        """Return the bytes of all keys, each of which is read, in less time than `keys` takes (bench/walk.py)."""
         with txn.cursor(self._handle) as cursor:
             return sum(map(len, cursor.iternext(keys=True, values=False))) if cursor.first() else 0
 

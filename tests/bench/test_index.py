@@ -61,7 +61,6 @@ def test_it_runs_and_prints_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(limits, "EXACT_MAX", 500)
-    monkeypatch.setattr(index, "COMMITS", 5)
     np.savez(
         tmp_path / f"references-{index.REFERENCES}.npz", references=directions(600), questions=directions(200, seed=4)
     )
@@ -74,7 +73,7 @@ def test_it_runs_and_prints_tables(
         "| flat | 1.000 |",
         "exact, 32 lists",
         "quantized, 49 lists",
-        "upsert beside saving",
+        "recall with texts",
         "index alone",
     ):
         assert expected in printed

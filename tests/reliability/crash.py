@@ -4,6 +4,7 @@ import random
 import shutil
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -174,7 +175,7 @@ class _Loop:
             ours.close()
 
 
-class _Caller(threading.Thread):
+class _Caller(ABC, threading.Thread):
     """A client that works until the server is gone; `violations` are calls that failed otherwise."""
 
     def __init__(self) -> None:
@@ -190,8 +191,9 @@ class _Caller(threading.Thread):
         except Memory3Error as error:
             self.violations.append(f"a call failed otherwise than by the server's end: {error!r}")
 
+    @abstractmethod
     def work(self) -> None:
-        raise NotImplementedError
+        """One turn of what it does."""
 
 
 class _Writer(_Caller):
