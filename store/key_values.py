@@ -18,6 +18,7 @@ from .disk.environment import DATA_FILE, Environment, Table, Transaction, WriteT
 from .disk.identity import IDENTITY, identity_table, read_identity
 from .disk.quarantine import Quarantine
 from .disk.seal import Damaged
+from .disk.turns import READS
 from .errors import Corrupted, FailedPrecondition, InvalidArgument, ResourceExhausted
 from .format import (
     VALUE_KEY,
@@ -168,7 +169,7 @@ class KeyValues:
         self, fingerprint: bytes, seqs: Sequence[int], live: Sequence[bool]
     ) -> tuple[list[bytes | None], list[Damaged]]:
         """Return the key-values of those seqs that are live, None where there are none, and those that are damaged."""
-        with self.environment.reading() as txn:
+        with self.environment.reading() as txn, READS.turn():
             view = self.view(txn, fingerprint)
             values = [view.get(seq) if is_live else None for seq, is_live in zip(seqs, live, strict=True)]
         return values, view.damages

@@ -29,6 +29,7 @@ from .disk.durable import make_directory
 from .disk.environment import Environment, Transaction, WriteTransaction
 from .disk.locks import ReadWriteLock
 from .disk.seal import Damaged
+from .disk.turns import READS
 from .documents import Documents
 from .errors import Corrupted, Unavailable
 from .filters.choosing import Choices
@@ -513,6 +514,7 @@ class Shard:
                 # The index stands still for the search alone. What is looked up after it is of the same state, and what
                 # happens to the index meanwhile does not matter.
                 with index.reading():
+                    state.enter_context(READS.turn())
                     txn, reader = state.enter_context(self._memory_reader(fingerprint, held))
                     chosen = None if filter is None else self._choices.of(txn, filter)
                     proposals = propose(self._records, txn, index, reader, queries, width, chosen)

@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from ..disk.turns import READS
 from ..types import IndexKind, Vector
 
 Ids = npt.NDArray[np.int64]
@@ -129,7 +130,8 @@ class InvertedLists:
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe = min(probes, self.lists)
         parameters.sel = selector
-        scores, ids = self._faiss.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)
+        with READS.aside():
+            scores, ids = self._faiss.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)
         return scores, ids
 
     def ids(self) -> Ids:
