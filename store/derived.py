@@ -15,6 +15,7 @@ from . import limits
 from .disk.durable import remove_file
 from .disk.environment import Transaction
 from .disk.seal import Damaged
+from .disk.turns import READS
 from .errors import Corrupted, Memory3Error
 from .filters.terms import NAME as TERMS
 from .index.building import Builder
@@ -30,6 +31,10 @@ _SNAPSHOT_SHARE = 4
 _GAINED = 5
 """By how many times `TAKEN_UP_MAX` an index that is being built gains at once on those who write as fast as it follows,
 while they wait."""
+
+_LOOK_S = 0.05
+_clustering_alone = threading.Lock()
+"""Held by the one large shard of this process that is being clustered."""
 
 _log = logging.getLogger(__name__)
 
@@ -117,10 +122,15 @@ class Derived:
         """Build the index anew beside changes and searches, and take it up.
 
         Changes wait for the last of it; those of somebody who writes faster than they can be followed wait for more.
+        A large shard waits until no other large one is built, unless `give_way` raises.
 
         Raises:
             Aborted: the log does not lead from the beginning of the work to its end; it may be tried again.
         """
+        with _one_at_a_time(self.index.count, give_way):
+            self._cluster(writer, give_way)
+
+    def _cluster(self, writer: AbstractContextManager[object], give_way: GiveWay) -> None:
         start = self._clustering_from = self._position()
         try:
             fresh = self._builder.build(give_way)
@@ -190,7 +200,7 @@ class Derived:
 
     def _catch_up_index(self) -> None:
         while True:
-            with self._records.environment.reading() as txn:
+            with self._records.environment.reading() as txn, READS.turn():
                 changes = self._changes_after(txn, self.index.position, limits.CHANGES_AT_ONCE)
                 if changes is None:
                     break
@@ -257,6 +267,19 @@ class Derived:
         needed_from = self._clustering_from
         seen = seen if needed_from is None else min(seen, needed_from)
         return min(seen, self._records.position(txn) - limits.CHANGES_KEPT)
+
+
+@contextmanager
+def _one_at_a_time(count: int, give_way: GiveWay) -> Iterator[None]:
+    if count < limits.CLUSTERED_ALONE_MIN:
+        yield
+        return
+    while not _clustering_alone.acquire(timeout=_LOOK_S):
+        give_way()
+    try:
+        yield
+    finally:
+        _clustering_alone.release()
 
 
 @contextmanager

@@ -104,6 +104,8 @@ LISTS_MAX = 1 << 20
 """Lists of an index; with 2 * sqrt(N) of them that is more than a shard has memories for."""
 CLUSTERING_FACTOR = 4
 """Growth or shrinking, and changes for each vector, after which an index is clustered again."""
+CLUSTERED_ALONE_MIN = 1_000_000
+"""Memories from which on one shard of a process is clustered at a time, because each is then held twice."""
 CHANGES_AT_ONCE = 2_000
 REMOVED_AT_ONCE = 10_000
 """Changes that the index takes, and vectors that it loses, while searches wait."""

@@ -453,6 +453,7 @@ class Shard:
             self._maintenance.stop()
             if save:
                 self._derived.try_save()
+            self._derived.index.release()
             self._records.environment.close()
             self._key_values.environment.close()
 

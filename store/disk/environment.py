@@ -16,6 +16,7 @@ from .durable import FULL, disk_errors, make_directory, remove_file, sync_direct
 from .locks import NestingReadWriteLock
 from .meta_pages import check_meta_pages
 from .seal import Bytes, Damaged, seal, unseal
+from .turns import READS
 
 T = TypeVar("T")
 Transaction: TypeAlias = "lmdb.Transaction[bytes] | lmdb.Transaction[memoryview]"
@@ -198,7 +199,9 @@ class Environment:
             ResourceExhausted: the disk or the map is full; nothing was changed.
         """
         with self._in_use.reading(), self.errors(), self.lmdb.begin(write=True) as txn:
-            yield txn
+            # The commit itself waits for the disk, and is nobody's turn.
+            with READS.turn():
+                yield txn
             points.reached(points.BEFORE_COMMIT, self.path)
         points.reached(points.COMMITTED, self.path)
 

@@ -25,7 +25,10 @@ class Turns:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Read in here. Not within another turn of this thread; while it lasts, wait for no lock that readers hold."""
+        """Read in here; within a turn of this thread it is a part of that. Wait for no lock that readers hold."""
+        if self._has_it():
+            yield
+            return
         self._take()
         try:
             yield
@@ -35,7 +38,7 @@ class Turns:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Let others have the turn meanwhile, if this thread has it: for work that needs no interpreter."""
-        if not getattr(self._own, "has_it", False):
+        if not self._has_it():
             yield
             return
         self._give()
@@ -43,6 +46,9 @@ class Turns:
             yield
         finally:
             self._take()
+
+    def _has_it(self) -> bool:
+        return getattr(self._own, "has_it", False)
 
     def _take(self) -> None:
         while not self._lock.acquire(timeout=PATIENCE_S):
@@ -52,7 +58,7 @@ class Turns:
         self._own.has_it = True
 
     def _give(self) -> None:
-        if getattr(self._own, "has_it", False):
+        if self._has_it():
             self._own.has_it = False
             self._lock.release()
 

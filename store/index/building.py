@@ -4,6 +4,7 @@ Everything is read in short transactions, because pages that a reader sees canno
 is applied afterwards from the log.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TypeAlias
@@ -21,6 +22,8 @@ from .inverted import InvertedLists, flat_ids
 from .vector_index import Seqs, VectorIndex
 
 Matrix: TypeAlias = npt.NDArray[np.float32]
+
+_log = logging.getLogger(__name__)
 
 _SEQS_AT_ONCE = 1_000
 _VECTORS_AT_ONCE = 1_000
@@ -50,7 +53,7 @@ class Builder:
 
         They are current up to the position before the call, and may hold newer memories.
         """
-        seqs = np.fromiter(self._seqs(give_way), np.int64)
+        seqs = self._seqs(give_way)
         if len(seqs) <= limits.EXACT_MAX:
             lists = InvertedLists.exact(self._records.identity.dimension)
         else:
@@ -88,7 +91,20 @@ class Builder:
         self._damaged(damages)
         return changes, found, vectors
 
-    def _seqs(self, give_way: GiveWay) -> Iterator[int]:
+    def _seqs(self, give_way: GiveWay) -> Seqs:
+        """Return the seqs of all memories, shape (N,), in order."""
+        # They stand as bitmaps in the terms. The keys of `memories` lead over every page of texts, which takes minutes
+        # where millions of them are not in memory; that there are as many tells whether the terms can be believed.
+        with self._records.environment.reading() as txn:
+            try:
+                live = self._records.terms.live(txn)
+                if live.count == self._records.memories.count(txn):
+                    return live.array()
+            except Damaged as damage:
+                _log.warning("memories are looked through for the index: %s", damage)
+        return np.fromiter(self._walked(give_way), np.int64)
+
+    def _walked(self, give_way: GiveWay) -> Iterator[int]:
         # No further than now: somebody may write faster than this reads.
         with self._records.environment.reading() as txn:
             after, last = self._base, self._records.position(txn)

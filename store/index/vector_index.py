@@ -184,6 +184,11 @@ class VectorIndex:
             self.generation += 1
         return old
 
+    def release(self) -> None:
+        """Free the memory at once, of an index that nobody uses any more; the garbage collector may come late."""
+        with self._lock.writing():
+            self._lists.release()
+
     def seqs(self) -> Seqs:
         """Return the seqs of all vectors, in no order; each list as it is when it comes to it."""
         while (found := self._ids_of(self._lists)) is None:

@@ -1,6 +1,7 @@
 """The index is clustered and saved beside calls, follows what changes meanwhile, and stops when the shard closes."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,11 +9,13 @@ from pathlib import Path
 import pytest
 from memory3.store import limits, maintenance
 from memory3.store.collection import Collection
+from memory3.store.filters.term_keys import ALL_LIVE, part_key
 from memory3.store.index import clustering
 from memory3.store.index.building import Builder
 from memory3.store.index.clustering import GiveWay, plan
 from memory3.store.index.inverted import InvertedLists
 from memory3.store.maintenance import Maintenance
+from memory3.store.records import Records
 from memory3.store.types import IndexKind, IndexState
 
 from .builders import SNAPSHOT, collection_at, damage_value, embedded, recalled, seq_key
@@ -236,6 +239,87 @@ def test_closing_stops_the_work_at_once(tmp_path: Path, monkeypatch: pytest.Monk
     with collection_at(tmp_path) as collection:
         assert settled(collection).kind is IndexKind.QUANTIZED
         assert_all_found(collection, range(60))
+
+
+def test_large_shards_are_clustered_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys spread evenly, so all shards of a collection are due together, and each index is held twice meanwhile."""
+    monkeypatch.setattr(limits, "CLUSTERED_ALONE_MIN", EXACT_MAX)
+    built, may_go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        built.set()
+        assert may_go_on.wait(60)
+
+    meanwhile(monkeypatch, wait)
+    with collection_at(tmp_path / "one") as one, collection_at(tmp_path / "two") as two:
+        fill(one, range(60))
+        assert built.wait(60)
+        fill(two, range(60))
+        time.sleep(0.2)
+        assert [each._shards[0]._derived.state().clustering for each in (one, two)] == [True, False]
+        may_go_on.set()
+        assert {settled(one).kind, settled(two).kind} == {IndexKind.QUANTIZED}
+        assert_all_found(two, range(60))
+
+
+def test_a_shard_that_waits_to_be_clustered_closes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CLUSTERED_ALONE_MIN", EXACT_MAX)
+    built, may_go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        built.set()
+        assert may_go_on.wait(60)
+
+    meanwhile(monkeypatch, wait)
+    with collection_at(tmp_path / "one") as one:
+        fill(one, range(60))
+        assert built.wait(60)
+        with collection_at(tmp_path / "two") as two:
+            fill(two, range(60))
+        may_go_on.set()
+        assert settled(one).kind is IndexKind.QUANTIZED
+    with collection_at(tmp_path / "two") as two:
+        assert settled(two).kind is IndexKind.QUANTIZED
+
+
+def test_a_closed_shard_holds_no_index(tmp_path: Path) -> None:
+    """Left to the garbage collector, three openings of one shard held its index three times."""
+    with collection_at(tmp_path) as collection:
+        fill(collection, range(60))
+        settled(collection)
+        lists = collection._shards[0]._derived.index._lists
+        assert sum(map(lists.size, range(lists.lists))) == 60
+    assert sum(map(lists.size, range(lists.lists))) == 0
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_which_memories_there_are_is_read_from_whole_terms_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bool
+) -> None:
+    with collection_at(tmp_path) as collection:
+        fill(collection, range(60))
+        settled(collection)
+    (tmp_path / SNAPSHOT).unlink()
+    if damage:
+        damage_value(tmp_path / RECORDS, "terms", part_key(ALL_LIVE, 0))
+    walks = []
+    walk = Records.seqs
+    monkeypatch.setattr(Records, "seqs", lambda *arguments: walks.append(1) or walk(*arguments))
+    with collection_at(tmp_path) as collection:
+        assert bool(walks) is damage
+        assert collection._shards[0]._derived.index.count == 60
+
+
+def test_terms_that_lack_a_memory_are_not_believed(tmp_path: Path) -> None:
+    with collection_at(tmp_path) as collection:
+        fill(collection, range(60))
+        settled(collection)
+        records = collection._shards[0]._records
+        with records.environment.writing() as txn:
+            records.terms.remove(txn, {}, range(7, 8))
+    (tmp_path / SNAPSHOT).unlink()
+    with collection_at(tmp_path) as collection:
+        assert collection._shards[0]._derived.index.count == 60
 
 
 def test_without_a_saved_index_a_start_makes_do_with_few_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,3 +99,12 @@ def test_a_turn_ends_with_the_work_that_failed() -> None:
     assert not turns._lock.locked()
     with turns.turn():
         assert turns._lock.locked()
+
+
+def test_a_turn_within_a_turn_is_a_part_of_it() -> None:
+    turns = Turns()
+    with turns.turn():
+        with turns.turn():
+            pass
+        assert turns._lock.locked()
+    assert not turns._lock.locked()
