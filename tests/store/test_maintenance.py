@@ -3,12 +3,13 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from memory3.store import limits, maintenance
 from memory3.store.collection import Collection
+from memory3.store.disk.environment import Transaction
 from memory3.store.filters.term_keys import ALL_LIVE, part_key
 from memory3.store.index import clustering
 from memory3.store.index.building import Builder
@@ -304,7 +305,12 @@ def test_which_memories_there_are_is_read_from_whole_terms_alone(
         damage_value(tmp_path / RECORDS, "terms", part_key(ALL_LIVE, 0))
     walks = []
     walk = Records.seqs
-    monkeypatch.setattr(Records, "seqs", lambda *arguments: walks.append(1) or walk(*arguments))
+
+    def seqs(records: Records, txn: Transaction, after: int = 0) -> Iterator[int]:
+        walks.append(after)
+        return walk(records, txn, after)
+
+    monkeypatch.setattr(Records, "seqs", seqs)
     with collection_at(tmp_path) as collection:
         assert bool(walks) is damage
         assert collection._shards[0]._derived.index.count == 60
