@@ -115,6 +115,29 @@ class Derived:
             self._key_values.checkpoint(give_way)
             self._trim(min(snapshot.seq, applied), give_way)
 
+    def key_values_are_due(self) -> bool:
+        """Say whether key-values should be looked through, or are damaged so that they should begin anew."""
+        return self._key_values.environment.broken or not self._key_values.verified
+
+    def key_values_are_whole(self, give_way: GiveWay) -> bool:
+        """Look the key-values through beside everybody's calls, and say whether LMDB can read them."""
+        if not self._key_values.environment.broken:
+            try:
+                self._key_values.verify(give_way)
+                return True
+            except Corrupted as error:
+                _log.error("%s: key-values are damaged: %s", self._snapshot_path.parent, error)
+        return False
+
+    def begin_key_values_anew(self) -> None:
+        """Put nothing in the place of damaged key-values. Everybody waits for the reads that are under way.
+
+        Raises:
+            ResourceExhausted: the disk is full; they are as they were.
+        """
+        _log.error("%s: key-values begin anew, and will be written again", self._snapshot_path.parent)
+        self._key_values.begin_anew(self._position())
+
     def clustering_is_due(self) -> bool:
         return self._builder.is_due(self.index)
 
@@ -244,8 +267,14 @@ class Derived:
 
     def _sweep_beyond(self) -> None:
         # Records restored from an older copy give seqs again that key-values of the newer ones still stand under.
+        try:
+            last = self._key_values.last_seq()
+        except Corrupted as error:
+            _log.error("%s: key-values are damaged: %s", self._snapshot_path.parent, error)
+            self.begin_key_values_anew()
+            return
         with self._records.environment.reading() as txn:
-            if self._key_values.last_seq() > self._records.position(txn):
+            if last > self._records.position(txn):
                 self._sweep(txn)
 
     def _sweep(self, txn: Transaction) -> None:

@@ -8,13 +8,13 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
 from . import limits
-from .disk.environment import DATA_FILE, Environment, Table, Transaction, WriteTransaction, closed_on_failure
+from .disk.environment import BROKEN, DATA_FILE, Environment, Table, Transaction, WriteTransaction, closed_on_failure
 from .disk.identity import IDENTITY, identity_table, read_identity
 from .disk.quarantine import Quarantine
 from .disk.seal import Damaged
@@ -39,21 +39,32 @@ from .seqs import base_of
 MAGIC = "memory3 key-values"
 _APPLIED = b"applied"
 _NEXT = b"next_fingerprint"
+_ANEW = "anew"
 
 _log = logging.getLogger(__name__)
 
 
 class KeyValuesView:
-    """The key-values of one fingerprint in one state; those that are damaged are gathered in `damages`."""
+    """The key-values of one fingerprint in one state; those that are damaged are gathered in `damages`.
 
-    def __init__(self, values: Table[bytes], txn: Transaction, number: int | None) -> None:
+    Where LMDB itself comes to damage there are none any more, and the environment is `broken`.
+    """
+
+    def __init__(self, environment: Environment, values: Table[bytes], txn: Transaction, number: int | None) -> None:
         self.damages: list[Damaged] = []
+        self._environment = environment
         self._values = values
         self._txn = txn
         self._number = number
 
     def holds(self, seq: int) -> bool:
-        return self._number is not None and self._values.exists(self._txn, encode_value_key(self._number, seq))
+        if self._number is None:
+            return False
+        try:
+            return self._values.exists(self._txn, encode_value_key(self._number, seq))
+        except BROKEN as error:
+            self._lose(error)
+            return False
 
     def get(self, seq: int) -> bytes | None:
         """Return the key-values of a memory, None where there are none, or where they are damaged."""
@@ -63,14 +74,24 @@ class KeyValuesView:
             return self._values.get(self._txn, encode_value_key(self._number, seq))
         except Damaged as damage:
             self.damages.append(damage)
-            return None
+        except BROKEN as error:
+            self._lose(error)
+        return None
+
+    def _lose(self, error: Exception) -> None:
+        _log.error("key-values at %s are damaged: %s", self._environment.path, error)
+        self._environment.broken = True
+        self._number = None
 
 
 class KeyValues:
     """The tables of the `kv` environment. `applied` is the seq up to which forgotten memories are gone from it."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, identity: Identity) -> None:
         self.environment = environment
+        self.verified = False
+        """Every key was looked at since this was opened."""
+        self._identity = identity
         self.numbers = environment.table("meta", encode_u64, decode_u64)
         self.counters = environment.table("meta", encode_u32, decode_u32)
         self.fingerprints = environment.table("fingerprints", encode_fingerprint, decode_fingerprint)
@@ -84,13 +105,14 @@ class KeyValues:
         """Make an empty environment for the shard that `records` identifies."""
         environment = Environment.create(path, limits.KEY_VALUES_BYTES_MAX, durable=False)
         with closed_on_failure(environment):
-            key_values = cls(environment)
+            key_values = cls(environment, records)
             identities = identity_table(environment)
             with environment.writing() as txn:
                 identities.put(txn, IDENTITY, replace(records, magic=MAGIC))
                 key_values.numbers.put(txn, _APPLIED, base_of(records.shard))
                 key_values.counters.put(txn, _NEXT, 1)
             key_values.applied = base_of(records.shard)
+            key_values.verified = True
         return key_values
 
     @classmethod
@@ -117,21 +139,62 @@ class KeyValues:
             identity = read_identity(environment, MAGIC)
             if identity.id != records.id:
                 raise FailedPrecondition(f"{path} holds the key-values of another shard; move them away to go on")
-            key_values = cls(environment)
-            key_values._verify()
+            key_values = cls(environment, records)
+            key_values._begin()
         return key_values
 
-    def _verify(self) -> None:
+    def verify(self, give_way: Callable[[], None]) -> None:
+        """Look at every key, some at a time.
+
+        LMDB finds a damaged page only when it comes there. It looks at the first page of each value too, so that this
+        takes minutes for a million key-values that are not in memory.
+
+        Raises:
+            Corrupted: a page is damaged, or key-values stand under a key of another kind; `begin_anew`.
+        """
+        start = b""
+        while True:
+            give_way()
+            with self.environment.reading() as txn:
+                keys = list(islice(self.values.keys(txn, start), limits.VERIFIED_AT_ONCE))
+            for key in keys:
+                decode_value_key(key)
+            if len(keys) < limits.VERIFIED_AT_ONCE:
+                break
+            start = keys[-1] + b"\0"
+        self.verified = True
+
+    def begin_anew(self, applied: int) -> None:
+        """Put nothing in the place of key-values that are damaged, as of seq `applied`: models can write them again.
+
+        Raises:
+            ResourceExhausted: the disk is full; they are as they were.
+        """
+        aside = self.environment.path / _ANEW
+        shutil.rmtree(aside, ignore_errors=True)
+        empty = KeyValues.create(aside, self._identity)
+        with closed_on_failure(empty.environment), empty.environment.writing() as txn:
+            empty.numbers.put(txn, _APPLIED, applied)
+        empty.environment.close()
+        self.environment.replace_data(aside / DATA_FILE)
+        shutil.rmtree(aside, ignore_errors=True)
+        with self.environment.reading() as txn:
+            self.reads.load(txn)
+        self.applied, self.verified = applied, True
+
+    def _begin(self) -> None:
         with self.environment.reading() as txn:
             applied = self.numbers.get(txn, _APPLIED)
             if applied is None or self.counters.get(txn, _NEXT) is None:
                 raise Corrupted("a counter is missing")
             for _ in self.by_fingerprint(txn):
                 pass
-            # LMDB finds a damaged page only when it comes there: found later, every call would fail until a restart,
-            # found by the shard, that would not open for the sake of what can be written again.
-            if self.values.bytes_of_keys(txn) != VALUE_KEY.itemsize * self.values.count(txn):
-                raise Corrupted("key-values are missing, or stand under keys of another kind")
+            # Of more than so many this would take long, and is done beside calls.
+            count = self.values.count(txn)
+            if count <= limits.VERIFIED_AT_OPENING_MAX:
+                if self.values.bytes_of_keys(txn) != VALUE_KEY.itemsize * count:
+                    raise Corrupted("key-values are missing, or stand under keys of another kind")
+                self.verified = True
             for key in self.quarantine.keys(txn, self.values.name):
                 decode_value_key(key)
             self.applied = applied
@@ -177,7 +240,7 @@ class KeyValues:
     def view(self, txn: Transaction, fingerprint: bytes | None) -> "KeyValuesView":
         """Look at the key-values of one fingerprint, or of none."""
         record = self.fingerprints.get(txn, fingerprint) if fingerprint else None
-        return KeyValuesView(self.values, txn, None if record is None else record.number)
+        return KeyValuesView(self.environment, self.values, txn, None if record is None else record.number)
 
     def least_read(self, over: int, bytes_max: int, new: Set[int]) -> Iterator[list[bytes]]:
         """Yield, a few at a time, the keys of those read least, `over` bytes and a spare.

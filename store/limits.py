@@ -62,6 +62,10 @@ KEY_VALUE_BYTES_MAX = 64 << 20
 KEY_VALUES_BATCH_MAX = 256
 KEY_VALUES_BATCH_BYTES_MAX = 8 << 20
 """Key-values written in one transaction, for which writes wait; a longer stream takes several."""
+VERIFIED_AT_OPENING_MAX = 5_000
+"""Key-values that are looked through before a shard is open: of those that are not in memory, a second or two. More
+are looked through beside calls."""
+VERIFIED_AT_ONCE = 1_000
 KEY_VALUES_REMOVED_AT_ONCE = 200
 """Key-values that make room in one transaction, for which writes wait."""
 REST_S = 0.001

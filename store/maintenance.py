@@ -1,4 +1,7 @@
-"""The thread of a shard that saves and clusters its index, and sweeps what has expired, beside everybody's calls."""
+"""The thread of a shard that does, beside everybody's calls, what is due.
+
+It saves and clusters the index, sweeps what has expired, and looks for damage among the key-values.
+"""
 
 import logging
 import threading
@@ -8,6 +11,7 @@ from contextlib import AbstractContextManager
 
 from .derived import Derived
 from .errors import Memory3Error
+from .index.clustering import GiveWay
 
 _STEP_S = 0.001
 _REST = 0.5
@@ -25,18 +29,21 @@ class Stopped(Exception):
 class Maintenance:
     """Does what is due, in a thread that lives while there is work. A failure is only logged.
 
-    `sweep` deletes some of the documents that have expired; `sweep_is_due` says whether there are any.
+    `mend` looks for damage among the key-values. `sweep` deletes some of the documents that have expired;
+    `sweep_is_due` says whether there are any.
     """
 
     def __init__(
         self,
         derived: Derived,
         writer: AbstractContextManager[object],
+        mend: Callable[[GiveWay], object],
         sweep: Callable[[], object],
         sweep_is_due: Callable[[], bool],
     ) -> None:
         self._derived = derived
         self._writer = writer
+        self._mend = mend
         self._sweep = sweep
         self._sweep_is_due = sweep_is_due
         self._mutex = threading.Lock()
@@ -70,7 +77,9 @@ class Maintenance:
         self.wait()
 
     def _is_due(self) -> bool:
-        return self._derived.clustering_is_due() or self._derived.save_is_due() or self._sweep_is_due()
+        derived = self._derived
+        due = derived.key_values_are_due() or derived.clustering_is_due() or derived.save_is_due()
+        return due or self._sweep_is_due()
 
     def _run(self) -> None:
         try:
@@ -90,6 +99,8 @@ class Maintenance:
 
     def _work(self) -> None:
         self._worked_since = time.monotonic()
+        if self._derived.key_values_are_due():
+            self._mend(self._give_way)
         if self._derived.clustering_is_due():
             self._derived.cluster(self._writer, self._give_way)
         if self._derived.save_is_due():

@@ -37,6 +37,7 @@ from .filters.language import Filter
 from .filters.terms import NAME as TERMS
 from .format import Identity
 from .group_commit import GroupCommit
+from .index.clustering import GiveWay
 from .index.vector_index import candidates_for
 from .key_values import KeyValues
 from .maintenance import Maintenance
@@ -102,12 +103,14 @@ class Shard:
         self._in_use = ReadWriteLock()
         self._writer = threading.Lock()
         self._commits = GroupCommit(records.environment, self._writer, self._committed)
-        self._maintenance = Maintenance(self._derived, self._writer, self._sweep, self._sweep_is_due)
+        self._maintenance = Maintenance(self._derived, self._writer, self._mend, self._sweep, self._sweep_is_due)
         self._notify: Callable[[], None] = lambda: None
         self._making_room = threading.Lock()
         self._leaving = threading.Event()
         self._lasting = threading.Lock()
         """Held by a check, whose long reads a compaction would wait for while everybody waits for it; and by that."""
+        self._frozen = ReadWriteLock()
+        """Read by whoever holds a state for long, written by whoever would wait for that while everybody waits."""
         self._closed = False
 
     @classmethod
@@ -404,7 +407,12 @@ class Shard:
         """Hold the shard's state as it is now, for a backup, while reads and writes go on."""
         records, key_values = self._records, self._key_values
         # Key-values first: the records then know whatever happened to them, and their log which are forgotten.
-        with self._using(), frozen(key_values.environment) as kv_state, frozen(records.environment) as state:
+        with (
+            self._using(),
+            self._frozen.reading(),
+            frozen(key_values.environment) as kv_state,
+            frozen(records.environment) as state,
+        ):
             yield FrozenShard(
                 environments={_RECORDS: state, _KEY_VALUES: kv_state},
                 documents=state.counts[records.documents.name],
@@ -473,7 +481,11 @@ class Shard:
         with self._in_use.reading():
             if self._closed:
                 raise Unavailable(f"collection {self.info.name!r} is closed")
-            yield
+            try:
+                yield
+            finally:
+                if self._key_values.environment.broken:
+                    self._maintenance.wake()
 
     def _read(self, look: Callable[[Transaction], T]) -> T:
         """Look at one state of the records; what is damaged is quarantined, terms are made anew and looked at again."""
@@ -543,6 +555,12 @@ class Shard:
         with self._writer:
             self._derived.rebuild({TERMS})
         return self._commits.submit(change, size)
+
+    def _mend(self, give_way: GiveWay) -> None:
+        if self._derived.key_values_are_whole(give_way):
+            return
+        with one_at_a_time(self._lasting, lambda *_: give_way()), self._frozen.writing(), self._writer:
+            self._derived.begin_key_values_anew()
 
     def _sweep(self, limit: int = limits.SWEEP_MAX) -> int:
         # Not within `_using`, because closing waits for the maintenance thread.

@@ -32,11 +32,12 @@ _PROBE_BYTES = 1 << 20
 _SHORT_BYTES_MAX = 1 << 30
 """What one transaction may take and give back at the end of a file."""
 _MAP_FULL = (lmdb.MapFullError, lmdb.TxnFullError)
-_BROKEN = (
+BROKEN = (
     *(lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError),
     # What LMDB says when the record of a table is damaged: it takes the caller for one who uses it wrongly.
     *(lmdb.BadTxnError, lmdb.BadDbiError, lmdb.BadValsizeError, lmdb.IncompatibleError),
 )
+"""What LMDB raises when it comes to damage, within a transaction of `reading` or `writing`."""
 
 
 class Touched:
@@ -159,6 +160,8 @@ class Environment:
         self._tables: list[Table[Any]] = []
         self._in_use = NestingReadWriteLock()
         self._touched: Touched | None = None
+        self.broken = False
+        """LMDB came to damage, since this was opened or its data replaced."""
         self._open()
 
     @classmethod
@@ -187,7 +190,7 @@ class Environment:
             with self.lmdb.begin(buffers=True) as txn:
                 yield txn
         except lmdb.Error as error:
-            raise _translated(error, self.path) from error
+            raise self._translated(error) from error
         finally:
             self._in_use.leave()
 
@@ -278,6 +281,7 @@ class Environment:
             finally:
                 # Whichever of the two stands there now.
                 self._open()
+                self.broken = False
 
     def close(self) -> None:
         self.lmdb.close()
@@ -338,7 +342,12 @@ class Environment:
         try:
             yield
         except lmdb.Error as error:
-            raise _translated(error, self.path) from error
+            raise self._translated(error) from error
+
+    def _translated(self, error: lmdb.Error) -> Memory3Error:
+        translated = _translated(error, self.path)
+        self.broken = self.broken or isinstance(translated, Corrupted)
+        return translated
 
 
 def _bytes_of(stat: Mapping[str, Any]) -> int:
@@ -376,7 +385,7 @@ def _is_full(error: lmdb.Error, path: Path) -> bool:
 def _translated(error: lmdb.Error, path: Path) -> Memory3Error:
     if isinstance(error, _MAP_FULL) or _is_full(error, path):
         return ResourceExhausted(f"no space is left for {path}: {error}; nothing was changed; free space and try again")
-    if isinstance(error, _BROKEN):
+    if isinstance(error, BROKEN):
         return Corrupted(f"the LMDB environment {path} is damaged: {error}; restore it from a copy")
     if isinstance(error, lmdb.ReadersFullError):
         return ResourceExhausted(f"more than {READERS_MAX} readers at once in {path}; try again")
