@@ -190,7 +190,7 @@ class Environment:
             with self.lmdb.begin(buffers=True) as txn:
                 yield txn
         except lmdb.Error as error:
-            raise self._translated(error) from error
+            raise self._noted(error) from error
         finally:
             self._in_use.leave()
 
@@ -342,9 +342,9 @@ class Environment:
         try:
             yield
         except lmdb.Error as error:
-            raise self._translated(error) from error
+            raise self._noted(error) from error
 
-    def _translated(self, error: lmdb.Error) -> Memory3Error:
+    def _noted(self, error: lmdb.Error) -> Memory3Error:
         translated = _translated(error, self.path)
         self.broken = self.broken or isinstance(translated, Corrupted)
         return translated

@@ -1,4 +1,4 @@
-"""Turns at many short reads: one thread at a time, unless it waits for the disk.
+"""Turns at LMDB, for calls of many short reads or writes: one thread at a time, unless it waits for the disk.
 
 LMDB lets go of the interpreter's lock for each value that is looked up, some thirty times in a recall. Where other
 threads wait for that lock, each time wakes one of them for nothing: the value is there before it has woken. Sixteen
