@@ -27,7 +27,9 @@ class Memory3Store:
         self.upsert(items)
 
     def settle(self) -> None:
-        """Nothing: each change is in the index when it returns."""
+        """Wait for the lists to be made that suit what is stored; each change is in the index when it returns."""
+        for shard in self._collection._shards.values():
+            shard._maintenance.wait()
 
     def upsert(self, items: Sequence[Item]) -> None:
         results = self._collection.upsert([_embedded(item) for item in items])
