@@ -16,7 +16,7 @@ PATIENCE_S = 0.005
 
 
 class Turns:
-    """Who waits behind a turn that lasts longer than `PATIENCE_S` goes ahead beside it."""
+    """Who comes to a turn that lasts longer than `PATIENCE_S`, or waits for it until then, goes ahead beside it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,11 +51,15 @@ class Turns:
         return getattr(self._own, "has_it", False)
 
     def _take(self) -> None:
-        while not self._lock.acquire(timeout=PATIENCE_S):
-            if time.monotonic() - self._began > PATIENCE_S:
+        while not self._lock.acquire(timeout=max(0.0, self._patience())):
+            if self._patience() <= 0:
                 return
         self._began = time.monotonic()
         self._own.has_it = True
+
+    def _patience(self) -> float:
+        """Seconds that the turn under way is worth waiting for."""
+        return self._began + PATIENCE_S - time.monotonic()
 
     def _give(self) -> None:
         if self._has_it():

@@ -54,6 +54,16 @@ def test_nobody_waits_for_a_turn_that_takes_long() -> None:
     assert not turns._lock.locked()
 
 
+def test_who_comes_to_a_turn_that_has_taken_long_goes_ahead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.2)
+    turns = Turns()
+    with turns.turn():
+        time.sleep(0.25)
+        before = time.monotonic()
+        beside(taking(turns, threading.Event())).join(LONG_S)
+        assert time.monotonic() - before < 0.15
+
+
 def test_who_went_ahead_beside_a_turn_waits_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = Turns()
     with turns.turn():
