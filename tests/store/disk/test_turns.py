@@ -55,13 +55,12 @@ def test_nobody_waits_for_a_turn_that_takes_long() -> None:
 
 
 def test_who_comes_to_a_turn_that_has_taken_long_goes_ahead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 0.2)
-    turns = Turns()
+    monkeypatch.setattr(module, "PATIENCE_S", LONG_S)
+    turns, took = Turns(), threading.Event()
     with turns.turn():
-        time.sleep(0.25)
-        before = time.monotonic()
-        beside(taking(turns, threading.Event())).join(LONG_S)
-        assert time.monotonic() - before < 0.15
+        turns._began -= 2 * LONG_S
+        beside(taking(turns, took))
+        assert took.wait(LONG_S / 2)
 
 
 def test_who_went_ahead_beside_a_turn_waits_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
