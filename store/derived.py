@@ -7,11 +7,12 @@ One way for all of them: read the log of changes after the seq that a thing is c
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Set
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from . import limits
+from .backup.progress import one_at_a_time
 from .disk.durable import remove_file
 from .disk.environment import Transaction
 from .disk.seal import Damaged
@@ -32,7 +33,6 @@ _GAINED = 5
 """By how many times `TAKEN_UP_MAX` an index that is being built gains at once on those who write as fast as it follows,
 while they wait."""
 
-_LOOK_S = 0.05
 _clustering_alone = threading.Lock()
 """Held by the one large shard of this process that is being clustered."""
 
@@ -150,7 +150,8 @@ class Derived:
         Raises:
             Aborted: the log does not lead from the beginning of the work to its end; it may be tried again.
         """
-        with _one_at_a_time(self.index.count, give_way):
+        large = self.index.count >= limits.CLUSTERED_ALONE_MIN
+        with one_at_a_time(_clustering_alone, lambda *_: give_way()) if large else nullcontext():
             self._cluster(writer, give_way)
 
     def _cluster(self, writer: AbstractContextManager[object], give_way: GiveWay) -> None:
@@ -296,19 +297,6 @@ class Derived:
         needed_from = self._clustering_from
         seen = seen if needed_from is None else min(seen, needed_from)
         return min(seen, self._records.position(txn) - limits.CHANGES_KEPT)
-
-
-@contextmanager
-def _one_at_a_time(count: int, give_way: GiveWay) -> Iterator[None]:
-    if count < limits.CLUSTERED_ALONE_MIN:
-        yield
-        return
-    while not _clustering_alone.acquire(timeout=_LOOK_S):
-        give_way()
-    try:
-        yield
-    finally:
-        _clustering_alone.release()
 
 
 @contextmanager

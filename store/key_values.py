@@ -134,6 +134,8 @@ class KeyValues:
     def _open(cls, path: Path, records: Identity) -> "KeyValues":
         if not (path / DATA_FILE).is_file():
             raise Corrupted(f"{path / DATA_FILE} is missing")
+        # Left by a crash amid `begin_anew`.
+        shutil.rmtree(path / _ANEW, ignore_errors=True)
         environment = Environment(path, limits.KEY_VALUES_BYTES_MAX, durable=False)
         with closed_on_failure(environment):
             identity = read_identity(environment, MAGIC)

@@ -66,6 +66,7 @@ VERIFIED_AT_OPENING_MAX = 5_000
 """Key-values that are looked through before a shard is open: of those that are not in memory, a second or two. More
 are looked through beside calls."""
 VERIFIED_AT_ONCE = 1_000
+"""Of these, looked at in one read of LMDB."""
 KEY_VALUES_REMOVED_AT_ONCE = 200
 """Key-values that make room in one transaction, for which writes wait."""
 REST_S = 0.001

@@ -276,12 +276,12 @@ class Environment:
             try:
                 points.reached(points.BEFORE_RENAME, data)
                 os.replace(copy, data)
+                self.broken = False
                 sync_directory(self.path)
                 points.reached(points.RENAMED, data)
             finally:
                 # Whichever of the two stands there now.
                 self._open()
-                self.broken = False
 
     def close(self) -> None:
         self.lmdb.close()

@@ -2,7 +2,7 @@
 
 LMDB lets go of the interpreter's lock for each value that is looked up, some thirty times in a recall. Where other
 threads wait for that lock, each time wakes one of them for nothing: the value is there before it has woken. Sixteen
-callers of a recall got less done together than one alone (bench/store.py). Those who take turns wait for each other
+callers of a recall got less done together than one alone (bench/turns.py). Those who take turns wait for each other
 instead, once or twice in a call.
 """
 

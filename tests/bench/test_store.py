@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from memory3.bench import store as script
+from memory3.bench import turns
 from memory3.bench.peers import bare_grpc, measures
 from memory3.bench.peers.bare_store import BareStore
 from memory3.bench.peers.embeddings import Embeddings
@@ -172,3 +173,15 @@ def test_the_comparison_runs_from_end_to_end(embeddings: Embeddings, tmp_path: P
     assert "- FAISS IVF + LMDB (floor): Wrong: the load was stopped after 0 s" in text
     assert "| Memory3 | - | 1.000 |" in text
     assert "ratio **" in text and "commit " in text
+
+
+def test_turns_are_measured_with_and_without(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(turns, "load_work", lambda folder: work)
+    monkeypatch.setattr("sys.argv", ["turns", "unused", "--seconds", "0.1", "--rounds", "1", "--folder", str(tmp_path)])
+    turns.main()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
+    assert [row[0] for row in rows] == ["| recalls of 1", "| recalls of 4", "| recalls of 16", "| mixed load of 4"]
+    assert all(float(row[1].replace(",", "")) > 0 and float(row[2].replace(",", "")) > 0 for row in rows)
+    assert list(tmp_path.iterdir()) == []

@@ -54,6 +54,19 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
     monkeypatch.setattr(Builder, "build", built)
 
 
+def one_held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Hold up the first index of a shard that counts as large: events that it has been built, and that it may go on."""
+    monkeypatch.setattr(limits, "CLUSTERED_ALONE_MIN", EXACT_MAX)
+    built, may_go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        built.set()
+        assert may_go_on.wait(60)
+
+    meanwhile(monkeypatch, wait)
+    return built, may_go_on
+
+
 def assert_all_found(collection: Collection, numbers: Sequence[int]) -> None:
     assert collection.check(full=True).problems == ()
     for number in numbers:
@@ -244,14 +257,7 @@ def test_closing_stops_the_work_at_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_large_shards_are_clustered_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys spread evenly, so all shards of a collection are due together, and each index is held twice meanwhile."""
-    monkeypatch.setattr(limits, "CLUSTERED_ALONE_MIN", EXACT_MAX)
-    built, may_go_on = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        built.set()
-        assert may_go_on.wait(60)
-
-    meanwhile(monkeypatch, wait)
+    built, may_go_on = one_held_up(monkeypatch)
     with collection_at(tmp_path / "one") as one, collection_at(tmp_path / "two") as two:
         fill(one, range(60))
         assert built.wait(60)
@@ -264,14 +270,7 @@ def test_large_shards_are_clustered_one_at_a_time(tmp_path: Path, monkeypatch: p
 
 
 def test_a_shard_that_waits_to_be_clustered_closes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "CLUSTERED_ALONE_MIN", EXACT_MAX)
-    built, may_go_on = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        built.set()
-        assert may_go_on.wait(60)
-
-    meanwhile(monkeypatch, wait)
+    built, may_go_on = one_held_up(monkeypatch)
     with collection_at(tmp_path / "one") as one:
         fill(one, range(60))
         assert built.wait(60)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from memory3.store import limits
 from memory3.store.collection import Collection
-from memory3.store.errors import Corrupted
+from memory3.store.disk import points
+from memory3.store.errors import Corrupted, Unavailable
 from memory3.store.format import VALUE_KEY
 from memory3.store.key_values import KeyValues
 from memory3.store.maintenance import Maintenance
@@ -70,14 +71,14 @@ def settle(collection: Collection) -> None:
 def assert_begun_anew(collection: Collection) -> None:
     assert collection.stats().warm == {}
     assert warm(collection) == [False] * 5
-    (seq,) = collection.recall(vector_of("text 7")[None], 1)[0]
-    assert collection.put_key_values(MODEL, [(seq.seq, b"value" * 100)]) == [True]
+    (hit,) = collection.recall(vector_of("text 7")[None], 1)[0]
+    assert collection.put_key_values(MODEL, [(hit.seq, b"value" * 100)]) == [True]
     assert warm(collection) == [True] + [False] * 4
     assert collection.check(full=True).problems == ()
 
 
 @pytest.mark.usefixtures("asleep", "many")
-def test_opening_reads_none_of_many_key_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_reads_none_of_many_key_values(tmp_path: Path) -> None:
     with collection_at(tmp_path) as collection:
         fill(collection)
     damage_leaves(tmp_path)
@@ -161,6 +162,27 @@ def test_mending_waits_for_a_backup_and_keeps_nobody_else_waiting(tmp_path: Path
             assert answered.wait(30)
             assert shard._key_values.environment.broken
         settle(collection)
+        assert_begun_anew(collection)
+
+
+@pytest.mark.parametrize("point", [points.BEFORE_RENAME, points.RENAMED])
+def test_mending_that_is_interrupted_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    def reached(passed: str, path: Path) -> None:
+        if passed == point and path == tmp_path / KEY_VALUES / "data.mdb":
+            raise Unavailable("no further")
+
+    with collection_at(tmp_path) as collection:
+        fill(collection)
+        damage_leaves(tmp_path)
+        monkeypatch.setattr(points, "reached", reached)
+        assert warm(collection) == [False] * 5
+        settle(collection)
+        assert (tmp_path / KEY_VALUES / "anew").exists()
+        assert collection._shards[0]._key_values.environment.broken is (point == points.BEFORE_RENAME)
+        monkeypatch.undo()
+    with collection_at(tmp_path) as collection:
+        settle(collection)
+        assert not (tmp_path / KEY_VALUES / "anew").exists()
         assert_begun_anew(collection)
 
 
