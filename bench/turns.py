@@ -46,8 +46,8 @@ def main() -> None:
     print(machine_line(), end="\n\n")
     print("| calls a second | without turns | with turns | ratio |\n|---|---|---|---|")
     for name in loads:
-        without, taken = median(found[name, False]), median(found[name, True])
-        print(f"| {name} | {without:,.0f} | {taken:,.0f} | {taken / without:.2f} |")
+        rates = [median(found[name, taken]) for taken in (False, True)]
+        print(f"| {name} | {rates[0]:,.0f} | {rates[1]:,.0f} | {rates[1] / rates[0]:.2f} |")
 
 
 def _loads(store: Memory3Store, work: Work, seconds: float) -> dict[str, Callable[[], float]]:
