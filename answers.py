@@ -13,12 +13,14 @@ FinishReason: TypeAlias = Literal["stop", "length"]
 class Recalled:
     """Chunk number `chunk` of the sequence (64 tokens each, the prompt's first) now reads these memories.
 
-    `missing_shards` could not be asked for more, because they are damaged.
+    `missing_shards` could not be asked for more, because they are damaged. `unread` were recalled too, and are not read:
+    they were deleted meanwhile, or their key-values could not be loaded.
     """
 
     chunk: int
     memories: tuple[Hit, ...]
     missing_shards: tuple[int, ...] = ()
+    unread: tuple[Hit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """What a model reads from: one collection, searched with the embedder; cold memories are written on the spot."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 from ..store.collection import Collection
 from ..store.errors import Corrupted
@@ -13,18 +14,23 @@ from .writing import write_memories
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
 class CollectionSource:
-    """A `MemorySource` (model/source.py) over a collection."""
+    """A `MemorySource` (model/source.py) over a collection; of documents that match `filter`, if given."""
 
-    def __init__(self, collection: Collection, models: Models, filter: Filter | None = None) -> None:
-        self._collection = collection
-        self._models = models
-        self._filter = filter
+    collection: Collection
+    models: Models
+    filter: Filter | None = None
+
+    @property
+    def scope(self) -> Hashable:
+        """The opened collection itself: another of its name, made after it was dropped, is another object."""
+        return self.collection
 
     def recall(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """The `k` nearest memories for each query, of documents that match the filter, best first."""
-        vectors = self._models.embedder.embed(queries)
-        return self._collection.recall(vectors, k, self._models.language_model.fingerprint, self._filter)
+        vectors = self.models.embedder.embed(queries)
+        return self.collection.recall(vectors, k, self.models.language_model.fingerprint, self.filter)
 
     def key_values(self, hits: Sequence[Hit]) -> list[bytes | None]:
         """The key-values of each memory; None for one that was deleted since it was recalled."""
@@ -32,16 +38,20 @@ class CollectionSource:
         cold = {hit.seq: hit.text for hit, values in zip(hits, found, strict=True) if values is None}
         if not cold:
             return found
-        written = write_memories(self._collection, self._models.language_model, cold, stored=False)
+        written = write_memories(self.collection, self.models.language_model, cold, stored=False)
         return [values or written.get(hit.seq) for hit, values in zip(hits, found, strict=True)]
 
+    def live(self, hits: Sequence[Hit]) -> list[bool]:
+        """Whether each memory is still there."""
+        return [found is not None for found in self.collection.memories([hit.seq for hit in hits])]
+
     def _fetch(self, seqs: Sequence[int]) -> list[bytes | None]:
-        fingerprint = self._models.language_model.fingerprint
+        fingerprint = self.models.language_model.fingerprint
         for _ in seqs:
             try:
-                return self._collection.fetch_key_values(fingerprint, seqs)
+                return self.collection.fetch_key_values(fingerprint, seqs)
             except Corrupted as error:
                 # The store has removed what was damaged, so these memories are cold now and their text is still
                 # there: they are written again. Each round removes at least one, or it is no value that is damaged.
                 _log.warning("%s; they are written again", error)
-        return self._collection.fetch_key_values(fingerprint, seqs)
+        return self.collection.fetch_key_values(fingerprint, seqs)

@@ -1,7 +1,8 @@
 """The attention function that Transformers calls: it reads memories and lets the writer see keys and values.
 
 Importing this module registers it under the name "memory3"; a model loaded or switched to
-`attn_implementation="memory3"` then takes two more keyword arguments in its call, `memories` and `recorder`.
+`attn_implementation="memory3"` then takes three more keyword arguments in its call: `memories` and `recorder`, or
+`step` for packed tokens of many sequences.
 
 Dimensions: `B` batch, `H` query heads, `G` KV heads, `T` queries, `S` context keys, `M` memory tokens, `D` head size.
 """
@@ -72,6 +73,14 @@ class Recorder(Protocol):
     def record(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> None: ...
 
 
+class Step(Protocol):
+    """Keeps the contexts of many sequences and attends for the packed tokens of one step (model/engine/step.py)."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Query (1, H, N, D), key and value (1, G, N, D) of N packed tokens to (1, N, H, D)."""
+        ...
+
+
 def memory_attention(
     module: nn.Module,
     query: Tensor,
@@ -82,6 +91,7 @@ def memory_attention(
     dropout: float = 0.0,
     memories: Mapping[int, LayerMemories] | None = None,
     recorder: Recorder | None = None,
+    step: Step | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Attend to the context and, in layers named in `memories`, to these memories with it in one softmax.
@@ -105,6 +115,9 @@ def memory_attention(
     if dropout:
         raise InvalidArgument(f"attention dropout is {dropout}; Memory3 trains without it: set it to 0")
     layer: int = module.layer_idx  # type: ignore[assignment]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if step is not None:
+        return step.attend(layer, query, key, value, scale), None
     if recorder is not None:
         recorder.record(layer, query, key, value)
     memory = None if memories is None else memories.get(layer)
@@ -117,7 +130,7 @@ def memory_attention(
         query,
         key,
         value,
-        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        scale=scale,
         mask=attention_mask,
         memory_key=None if memory is None else memory.key,
         memory_value=None if memory is None else memory.value,

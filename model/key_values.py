@@ -79,10 +79,15 @@ class KeyValueForm:
         Raises:
             Corrupted: the value has another size, or names more tokens than the layout keeps.
         """
-        tokens = self._tokens(value)
-        return self._decoded([value], torch.device("cpu"))[0], tokens
+        tensor, tokens = self.decoded([value], torch.device("cpu"))
+        return tensor[0], int(tokens)
 
-    def _tokens(self, value: builtins.bytes) -> int:
+    def check(self, value: builtins.bytes) -> int:
+        """How many tokens a value keeps.
+
+        Raises:
+            Corrupted: it has another size, or names more tokens than the layout keeps.
+        """
         if len(value) != self.bytes:
             raise Corrupted(f"key-values have {len(value)} bytes, this model's have {self.bytes}; write them again")
         tokens: int = _HEADER.unpack_from(value)[0]
@@ -90,13 +95,20 @@ class KeyValueForm:
             raise Corrupted(f"key-values name {tokens} tokens, this model keeps 1 to {self.layout.kept_tokens}")
         return tokens
 
-    def _decoded(self, values: Sequence[builtins.bytes], device: torch.device) -> Tensor:
-        """Key-values (S, L, 2, G, K, D) of values of the right size, decoded on the device."""
+    def decoded(self, values: Sequence[builtins.bytes], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Key-values (S, L, 2, G, K, D) of several memories and how many tokens of each are real (S,) int32.
+
+        The bytes go to the device as they are, and are decoded there.
+
+        Raises:
+            Corrupted: a value has another size, or names more tokens than the layout keeps.
+        """
+        counts = torch.tensor([self.check(value) for value in values], device=device, dtype=torch.int32)
         joined = bytearray().join(memoryview(value)[_HEADER.size :] for value in values)
         data = torch.frombuffer(joined, dtype=torch.uint8).view(len(values), -1).to(device)
         vectors, codec = self.shape[:-1], self.codec
         parts = data.split([prod(vectors) * width for width in codec.widths], dim=1)
-        return codec.decode([part.reshape(len(values), *vectors, -1) for part in parts])
+        return codec.decode([part.reshape(len(values), *vectors, -1) for part in parts]), counts
 
     def layers(
         self,
@@ -109,8 +121,8 @@ class KeyValueForm:
 
         `bias` (S,) is added to the attention scores of each memory's tokens.
         """
-        counts = torch.tensor([self._tokens(value) for value in values], device=device)
-        tensor = self._decoded(values, device).to(dtype)
+        tensor, counts = self.decoded(values, device)
+        tensor = tensor.to(dtype)
         count, kept = len(values), self.layout.kept_tokens
         real = torch.arange(kept, device=device)[None] < counts[:, None]
         taking_part = real if bias is None else spread(bias.to(device=device, dtype=dtype), real)

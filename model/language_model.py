@@ -147,7 +147,7 @@ class LanguageModel:
 
     def ask(self, question: str, memories: MemorySource, *, options: GenerationOptions) -> Iterator[GenerationEvent]:
         """Answer a question from memories, put to the model in its own form."""
-        prompt = self._question(question)
+        prompt = self.question(question)
         yield from Reading(self.checkpoint, memories, options).run(prompt, query=question)
 
     def ask_with_texts(
@@ -158,10 +158,10 @@ class LanguageModel:
         context = checkpoint.encode(checkpoint.layout.prefix)
         for number, text in enumerate(texts):
             context += ([checkpoint.encode("x\n")[-1]] if number else []) + checkpoint.encode(text)
-        prompt = [*context, *checkpoint.bos, *self._question(question)]
+        prompt = [*context, *checkpoint.bos, *self.question(question)]
         yield from Reading(checkpoint, None, options).run(prompt)
 
-    def _question(self, question: str) -> list[int]:
+    def question(self, question: str) -> list[int]:
         """Tokens of a question in the form of the model: its chat template, or our own models' form."""
         if not question.strip():
             raise InvalidArgument("the question is empty; ask something")

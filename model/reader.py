@@ -1,9 +1,9 @@
-"""Read: generate by the paper's schedule, each chunk of 64 tokens with memories of its own (paper: inference).
+"""Read: generate one sequence by the schedule (schedule.py), each chunk with memories of its own (paper: inference).
 
-A sequence is laid out as: the prefix (`<s>Reference:`) from position 0, then the 128 positions in which all
-references lie, then the ordinary `<s>` and the context. Each chunk of the prompt recalls its own memories; the first
-generated chunk keeps those of the last prompt chunk; then every 64 generated tokens are the next query. Without
-memories (`memories` = 0) a prompt stands at position 0 with no prefix, and the model is the plain one.
+This is the plain way, one sequence at a time: what the engine (engine/) must equal token for token. A sequence is laid
+out as: the prefix (`<s>Reference:`) from position 0, then the 128 positions in which all references lie, then the
+ordinary `<s>` and the context. Without memories (`memories` = 0) a prompt stands at position 0 with no prefix, and the
+model is the plain one.
 """
 
 import time
@@ -22,10 +22,9 @@ from .context import Context
 from .layout import REFERENCE_TOKENS
 from .recall_weight import recall_bias
 from .sampling import Sampler
+from .schedule import CHUNK_TOKENS, begins_at, prompt_chunks, prompt_queries, recalls_at
 from .source import GenerationOptions, MemorySource
 from .streaming import TextStream
-
-CHUNK_TOKENS = 64
 
 
 class Reading:
@@ -37,6 +36,7 @@ class Reading:
         self._options = options
         self._context = Context(checkpoint.model)
         self._memories: Mapping[int, LayerMemories] | None = None
+        self._next: list[Hit] = []
         self._chunk = 0
         self._seconds: dict[str, float] = defaultdict(float)
 
@@ -65,10 +65,10 @@ class Reading:
         """Read the prompt chunk by chunk; returns the logits behind it."""
         assert tokens
         self._context.check_prompt(len(tokens))
-        for start in range(0, len(tokens), CHUNK_TOKENS):
-            chunk = tokens[start : start + CHUNK_TOKENS]
-            whole = query if query is not None and len(tokens) <= CHUNK_TOKENS else self._checkpoint.text(chunk)
-            yield from self._recall(whole)
+        chunks = prompt_chunks(tokens)
+        for chunk, wanted in zip(chunks, prompt_queries(chunks, query, self._checkpoint.text), strict=True):
+            self._recall(wanted)
+            yield from self._begin()
             logits = self._read(chunk)
         return logits
 
@@ -91,27 +91,36 @@ class Reading:
                 break
             if len(tokens) == self._options.max_tokens or not self._context.room:
                 break
-            if len(tokens) % CHUNK_TOKENS == 0:
-                yield from self._recall(self._checkpoint.text(tokens[-CHUNK_TOKENS:]))
+            if recalls_at(len(tokens), self._options.recall_ahead, self._options.max_tokens):
+                self._recall(self._checkpoint.text(tokens[-CHUNK_TOKENS:]))
+            if begins_at(len(tokens)):
+                yield from self._begin()
             logits = self._read([token])
         if rest := stream.flush():
             yield Text(rest)
         return reason, len(tokens)
 
-    def _recall(self, query: str) -> Iterator[GenerationEvent]:
-        """Drop the present memories and read those nearest to `query`; one deleted on the way is left out."""
+    def _recall(self, query: str) -> None:
+        """Find the memories of the next chunk."""
+        if self._source is not None:
+            before = time.perf_counter()
+            self._next = self._source.recall([query], self._options.memories)[0] if query.strip() else []
+            self._seconds["recall"] += time.perf_counter() - before
+
+    def _begin(self) -> Iterator[GenerationEvent]:
+        """Drop the present memories and read those found for this chunk; one deleted on the way is left out."""
         if self._source is None:
             return
         before = time.perf_counter()
-        hits = self._source.recall([query], self._options.memories)[0] if query.strip() else []
-        between = time.perf_counter()
-        found = [
-            (hit, value) for hit, value in zip(hits, self._source.key_values(hits), strict=True) if value is not None
-        ]
+        hits, found, unread = self._next, [], []
+        for hit, live, value in zip(hits, self._source.live(hits), self._source.key_values(hits), strict=True):
+            if live and value is not None:
+                found.append((hit, value))
+            else:
+                unread.append(hit)
         self._memories = self._layers(found) if found else None
-        self._seconds["recall"] += between - before
-        self._seconds["fetch"] += time.perf_counter() - between
-        yield Recalled(self._chunk, tuple(hit for hit, _ in found), Hits.missing_of(hits))
+        self._seconds["fetch"] += time.perf_counter() - before
+        yield Recalled(self._chunk, tuple(hit for hit, _ in found), Hits.missing_of(hits), tuple(unread))
         self._chunk += 1
 
     def _layers(self, found: Sequence[tuple[Hit, bytes]]) -> dict[int, LayerMemories]:

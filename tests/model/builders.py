@@ -232,6 +232,13 @@ class Scripted:
         self._gone = set(gone)
         self.queries: list[str] = []
 
+    @property
+    def scope(self) -> str:
+        return "scripted"
+
+    def live(self, hits: Sequence[Hit]) -> list[bool]:
+        return [True] * len(hits)
+
     def recall(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         found = []
         for query in queries:

@@ -10,7 +10,7 @@ import torch
 from memory3.model.context import Context
 from memory3.model.language_model import LanguageModel
 from memory3.model.layout import REFERENCE_TOKENS, MemoryLayout
-from memory3.model.reader import CHUNK_TOKENS
+from memory3.model.schedule import CHUNK_TOKENS
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 

@@ -15,13 +15,14 @@ from memory3.kernels.reference import attend
 from memory3.model.attention import LayerMemories
 from memory3.model.language_model import LanguageModel
 from memory3.model.layout import REFERENCE_TOKENS, MemoryLayout
-from memory3.model.reader import CHUNK_TOKENS, Reading
+from memory3.model.reader import Reading
+from memory3.model.schedule import CHUNK_TOKENS, RECALL_AHEAD
 from memory3.model.source import GenerationOptions
 from memory3.store.errors import Corrupted, InvalidArgument
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
-from .builders import FAMILIES, Scripted, tokenizer_of
+from .builders import FAMILIES, Scripted, hit, tokenizer_of
 from .conftest import Load
 
 LAYOUT = MemoryLayout((0, 2), kept_tokens=6, rule="key_value_norm", stored="float32")
@@ -96,7 +97,12 @@ AttentionInterface.register("blocks", BLOCKS)
 
 
 def slow_generation(
-    model: LanguageModel, plain: PreTrainedModel, prompt: list[int], tokens: int, source: Scripted
+    model: LanguageModel,
+    plain: PreTrainedModel,
+    prompt: list[int],
+    tokens: int,
+    source: Scripted,
+    ahead: int = RECALL_AHEAD,
 ) -> tuple[list[int], list[str]]:
     """Greedy tokens and queries, by recomputing prefix, context and all blocks without a cache for each token."""
     checkpoint = model.checkpoint
@@ -107,6 +113,7 @@ def slow_generation(
         return checkpoint.form.layers(values, torch.device("cpu"), torch.float32) if values else None
 
     blocks: list[tuple[int, int, dict[int, LayerMemories] | None]] = [(0, len(prefix), None)]
+    coming: dict[int, LayerMemories] | None = None
     for start in range(0, len(context), 64):
         chunk = context[start : start + 64]
         memories = recalled(str(checkpoint.tokenizer.decode(chunk, skip_special_tokens=True)).strip())
@@ -123,8 +130,11 @@ def slow_generation(
             if len(generated) == tokens:
                 return generated, source.queries
             memories = blocks[-1][2]
+            if (len(generated) + ahead) % 64 == 0 and len(generated) + ahead < tokens:
+                text = checkpoint.tokenizer.decode(generated[-64:], skip_special_tokens=True)
+                coming = recalled(str(text).strip())
             if len(generated) % 64 == 0:
-                memories = recalled(str(checkpoint.tokenizer.decode(generated[-64:], skip_special_tokens=True)).strip())
+                memories = coming
             end = blocks[-1][1]
             blocks.append((end, end + 1, memories))
     finally:
@@ -160,33 +170,37 @@ def endless(model: LanguageModel) -> LanguageModel:
 
 
 @pytest.mark.parametrize(
-    ("prompt_tokens", "tokens"),
+    ("prompt_tokens", "tokens", "ahead"),
     [
-        (10, 20),
-        (CHUNK_TOKENS - 1, 5),
-        (CHUNK_TOKENS, 5),
-        (150, 8),
-        (20, CHUNK_TOKENS),
-        (20, CHUNK_TOKENS + 1),
-        (100, 140),
+        (10, 20, RECALL_AHEAD),
+        (CHUNK_TOKENS - 1, 5, RECALL_AHEAD),
+        (CHUNK_TOKENS, 5, RECALL_AHEAD),
+        (150, 8, RECALL_AHEAD),
+        (20, CHUNK_TOKENS, RECALL_AHEAD),
+        (20, CHUNK_TOKENS + 1, RECALL_AHEAD),
+        (100, 140, RECALL_AHEAD),
+        (20, CHUNK_TOKENS, 0),
+        (100, 140, 0),
+        (20, 70, CHUNK_TOKENS - 1),
     ],
 )
 def test_the_schedule_equals_recomputing_everything(
-    prompt_tokens: int, tokens: int, endless: LanguageModel, plain_model: Callable[[str], PreTrainedModel]
+    prompt_tokens: int, tokens: int, ahead: int, endless: LanguageModel, plain_model: Callable[[str], PreTrainedModel]
 ) -> None:
-    """One chunk and several, each with memories of its own, and generations that recall again."""
+    """One chunk and several, each with memories of its own, and generations that recall again; 0 ahead is the paper."""
     prompt = prompt_of(endless, prompt_tokens)
     slow_source, source = source_of(endless), source_of(endless)
     expected, queries = slow_generation(
-        endless, plain_model("llama"), endless.checkpoint.encode(prompt), tokens, slow_source
+        endless, plain_model("llama"), endless.checkpoint.encode(prompt), tokens, slow_source, ahead
     )
-    text, recalled, finished = run(endless, prompt, source, GenerationOptions(max_tokens=tokens))
+    options = GenerationOptions(max_tokens=tokens, recall_ahead=ahead)
+    text, recalled, finished = run(endless, prompt, source, options)
     assert text == decoded(endless, expected)
     assert source.queries == [query for query in queries if query]
     assert finished.tokens == tokens and finished.reason == "length"
     chunks = -(-(prompt_tokens + 1) // CHUNK_TOKENS) + (tokens - 1) // CHUNK_TOKENS
     assert [event.chunk for event in recalled] == list(range(chunks)) and chunks == len(queries)
-    assert [[hit.seq for hit in event.memories] for event in recalled] == [
+    assert [[found.seq for found in event.memories] for event in recalled] == [
         SCRIPT[min(n, len(SCRIPT) - 1)] for n in range(chunks)
     ]
 
@@ -237,7 +251,8 @@ def test_a_recall_weight_makes_the_best_memory_count_more(endless: LanguageModel
 
     def logits(model: LanguageModel, script: list[int]) -> Tensor:
         reading = Reading(model.checkpoint, Scripted([script], memories), GenerationOptions())
-        list(reading._recall("who"))
+        reading._recall("who")
+        list(reading._begin())
         reading._read(model.checkpoint.prefix)
         return reading._read(model.checkpoint.encode(prompt))
 
@@ -273,14 +288,15 @@ def test_a_question_recalls_by_itself_and_not_by_its_form(model: LanguageModel) 
     assert source.queries == ["who keeps bees?"]
 
 
-def test_a_memory_deleted_meanwhile_is_left_out_and_not_reported(endless: LanguageModel) -> None:
+def test_a_memory_deleted_meanwhile_is_left_out_and_said_to_be_unread(endless: LanguageModel) -> None:
     prompt, options = prompt_of(endless, 12), GenerationOptions(max_tokens=12)
     text, recalled, _ = run(endless, prompt, source_of(endless, [[0, 1, 2]], gone=[1]), options)
     expected, _, _ = run(endless, prompt, source_of(endless, [[0, 2]]), options)
-    assert [hit.seq for event in recalled for hit in event.memories] == [0, 2]
+    assert [found.seq for event in recalled for found in event.memories] == [0, 2]
+    assert [found.seq for event in recalled for found in event.unread] == [1]
     assert text == expected
     alone, recalled, _ = run(endless, prompt, source_of(endless, [[0, 1]], gone=[0, 1]), options)
-    assert recalled == [Recalled(0, ())]
+    assert recalled == [Recalled(0, (), unread=(hit(0), hit(1)))]
     assert alone == run(endless, prompt, source_of(endless, [[]]), options)[0]
 
 

@@ -1,0 +1,62 @@
+"""One step of the engine: what each sequence adds to the packed tokens that run through the model together.
+
+Dimensions: `N` packed tokens, `H` query heads, `G` KV heads, `D` head size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Tokens that one sequence adds in a step, all of one chunk.
+
+    Attributes:
+        row: the sequence's place in the context store.
+        tokens: one while it generates, up to 64 of a prompt.
+        past: tokens of the sequence that lie in the store before these.
+        position: of the first of them; the others follow.
+        reads: whether they read the row's memories; the prefix does not.
+    """
+
+    row: int
+    tokens: Sequence[int]
+    past: int
+    position: int
+    reads: bool
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it is one token that reads memories; such works come first in a step."""
+        return self.reads and len(self.tokens) == 1
+
+
+class Attention(Protocol):
+    """Attention of one step's packed tokens, layer by layer (the `step` of model/attention.py)."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Store the new keys and values (1, G, N, D), and attend to context and memories: (1, N, H, D)."""
+        ...
+
+
+class ContextStore(Protocol):
+    """Keys and values of the contexts of running sequences, each in a row, and which memories each row reads."""
+
+    def open(self, row: int, tokens: int) -> None:
+        """Give a row room for so many tokens; it reads no memories yet."""
+        ...
+
+    def read(self, row: int, slots: Sequence[int], bias: Sequence[float] | None) -> None:
+        """Let a row read these slots of the pool from the next step on, instead of those before."""
+        ...
+
+    def close(self, row: int) -> None:
+        """Take the row's room back."""
+        ...
+
+    def attention(self, works: Sequence[Work]) -> Attention:
+        """The attention of a step, whose tokens are packed in the order of `works`."""
+        ...
