@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, overload
+from typing import Literal, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,10 @@ from ..calls import (
     held_of,
     keys_of,
     parsed,
-    stops_of,
     versions_of,
 )
 from ..changes import ChangeStream
+from ..model.engine.limits import EngineLimits
 from ..model.source import GenerationOptions
 from ..store.backup.back_up import back_up
 from ..store.collection import Collection
@@ -45,6 +45,7 @@ from ..store.types import (
     StoredDocument,
     UpsertResult,
 )
+from .generating import options_of
 from .ingest import upsert
 from .memory_source import CollectionSource
 from .models import Models
@@ -59,7 +60,8 @@ class Embedded:
     """A data directory opened in this process; a context manager, safe to share between threads.
 
     The collection "default" always exists, and is of this process's embedder, and of so many `shards`, as long as it is
-    empty. `quotas` are those of each collection. Model and embedder are loaded by the first call that needs them.
+    empty. `quotas` are those of each collection, `engine` the limits of what generates. Model and embedder are loaded by the
+    first call that needs them.
 
     Raises:
         DirectoryInUse: another process serves the directory; it names the address to connect to.
@@ -75,8 +77,9 @@ class Embedded:
         device: str = "cpu",
         shards: int = 1,
         quotas: Quotas | None = None,
+        engine: EngineLimits | None = None,
     ) -> None:
-        self.models = Models(embedder, model, device)
+        self.models = Models(embedder, model, device, engine)
         self._shards = shards
         self._directory = DataDirectory.open(path, quotas)
         self._making_default = threading.Lock()
@@ -213,6 +216,7 @@ class Embedded:
         memories: int = 5,
         temperature: float = 0.0,
         top_p: float = 1.0,
+        top_k: int = 0,
         seed: int | None = None,
         stop: Sequence[str] = (),
         filter: FilterMapping | None = None,
@@ -221,9 +225,8 @@ class Embedded:
 
         Only memories of documents that match `filter`, if given, are read.
         """
-        options = _options(max_tokens, memories, temperature, top_p, seed, stop)
-        source = CollectionSource(self._embedding(collection), self.models, parsed(filter))
-        return AnswerStream(self.models.language_model.ask(question, source, options=options))
+        options = options_of(max_tokens, memories, temperature, top_p, top_k, seed, stop)
+        return self.answer("question", question, options, collection=collection, filter=filter)
 
     def generate(
         self,
@@ -234,14 +237,31 @@ class Embedded:
         memories: int = 5,
         temperature: float = 0.0,
         top_p: float = 1.0,
+        top_k: int = 0,
         seed: int | None = None,
         stop: Sequence[str] = (),
         filter: FilterMapping | None = None,
     ) -> AnswerStream:
         """Continue a prompt as it is, reading memories on the way; of documents that match `filter`, if given."""
-        options = _options(max_tokens, memories, temperature, top_p, seed, stop)
+        options = options_of(max_tokens, memories, temperature, top_p, top_k, seed, stop)
+        return self.answer("prompt", prompt, options, collection=collection, filter=filter)
+
+    def answer(
+        self,
+        kind: Literal["question", "prompt"],
+        text: str,
+        options: GenerationOptions,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        filter: FilterMapping | None = None,
+        owner: str = "",
+        deadline: float | None = None,
+    ) -> AnswerStream:
+        """What `ask` and `generate` do, for an `owner` who takes turns with others, until a `time.monotonic()`."""
         source = CollectionSource(self._embedding(collection), self.models, parsed(filter))
-        return AnswerStream(self.models.language_model.generate(prompt, source, options=options))
+        engine = self.models.engine
+        start = engine.ask if kind == "question" else engine.generate
+        return AnswerStream(start(text, source, options=options, owner=owner, deadline=deadline))
 
     def write(
         self,
@@ -353,7 +373,8 @@ class Embedded:
         return self._directory.collections()
 
     def close(self) -> None:
-        """Wait for calls under way and let go of the directory."""
+        """End generations, wait for calls under way, and let go of the directory."""
+        self.models.close()
         self._directory.close()
 
     def list(
@@ -426,15 +447,3 @@ def _embed(models: Models, queries: Sequence[str], progress: Progress | None) ->
     if progress is not None:
         progress(len(queries), len(queries))
     return np.concatenate(vectors)
-
-
-def _options(
-    max_tokens: int, memories: int, temperature: float, top_p: float, seed: int | None, stop: Sequence[str]
-) -> GenerationOptions:
-    if max_tokens < 1:
-        raise InvalidArgument(f"max_tokens is {max_tokens}; ask for at least 1")
-    if not 0 <= memories <= 64:
-        raise InvalidArgument(f"memories is {memories}; a chunk reads 0 to 64")
-    if not 0 <= temperature <= 100 or not 0 < top_p <= 1:
-        raise InvalidArgument(f"temperature {temperature} must be 0 to 100, and top_p {top_p} over 0 and at most 1")
-    return GenerationOptions(max_tokens, memories, temperature, top_p, seed, stops_of(stop))

@@ -29,8 +29,7 @@ class MemoryServicer:
     def __init__(self, memory: Embedded, message_bytes_max: int, watches_max: int) -> None:
         self._memory = memory
         self._message_bytes_max = message_bytes_max
-        # None waits: a watch may never end.
-        self._watches = Gate(watches_max, 0)
+        self._watches = Gate(watches_max, "watches")
         self._stopping = Event()
 
     def stop(self) -> None:
@@ -133,7 +132,7 @@ class MemoryServicer:
             if self._stopping.is_set():
                 raise Unavailable("the server is stopping; watch again, after the positions that you have")
 
-        with self._watches.passage(check):
+        with self._watches.passage():
             collection = self._memory.opened(_collection(request.collection))
             for changes, positions in watch(collection, list(request.after) or None, check):
                 yield pb.WatchResponse(changes=map(convert.change_to_wire, changes), positions=positions)

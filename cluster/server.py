@@ -21,7 +21,6 @@ from .activity import Activity
 from .background_writer import BackgroundWriter
 from .binding import bind
 from .embedded import Embedded
-from .gate import Gate
 from .generation_service import GenerationServicer
 from .memory_service import MemoryServicer
 
@@ -33,9 +32,7 @@ class ServerLimits:
     """What the server takes on; see `Settings` for each."""
 
     message_bytes_max: int = 64 << 20
-    workers: int = 32
-    generations_max: int = 2
-    generations_waiting_max: int = 8
+    workers: int = 64
     watches_max: int = 8
 
 
@@ -61,12 +58,11 @@ class Server:
         self._pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="memory3-call")
         self._server = grpc.server(self._pool, options=_options(limits))
         self._health = health.HealthServicer()
-        gate = Gate(limits.generations_max, limits.generations_waiting_max)
         activity = Activity()
         self._memory_servicer = MemoryServicer(memory, limits.message_bytes_max, limits.watches_max)
         servicers = {
             MEMORY_SERVICE: self._memory_servicer,
-            GENERATION_SERVICE: GenerationServicer(memory, gate),
+            GENERATION_SERVICE: GenerationServicer(memory),
         }
         for service, servicer in servicers.items():
             bind(self._server, service, servicer, limits.message_bytes_max, activity)

@@ -52,6 +52,7 @@ def open_directory(settings: Settings) -> "Embedded":
     limit_threads(settings.threads)
     try:
         from ..cluster.embedded import Embedded
+        from ..model.engine.limits import EngineLimits
         from ..store.types import Quotas
     except ImportError as error:
         raise FailedPrecondition(
@@ -65,6 +66,13 @@ def open_directory(settings: Settings) -> "Embedded":
         device=settings.device,
         shards=settings.shards,
         quotas=Quotas(settings.bytes_max, settings.key_values_bytes_max),
+        engine=EngineLimits(
+            running_max=settings.generations_max,
+            waiting_max=settings.generations_waiting_max,
+            context_tokens_max=settings.context_tokens_max,
+            slots=settings.pool_memories,
+            ram_bytes=settings.pool_ram_bytes,
+        ),
     )
 
 

@@ -76,8 +76,6 @@ def _serve(memory: "Embedded", settings: Settings, listen: str, json: bool, news
     limits = ServerLimits(
         settings.message_bytes_max,
         settings.workers,
-        settings.generations_max,
-        settings.generations_waiting_max,
         settings.watches_max,
     )
     with Server(memory, listen, limits=limits, stop_grace_s=settings.stop_grace_s) as server:

@@ -11,7 +11,7 @@ from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
 from memory3.store.errors import InvalidArgument, Unavailable
 
-SERVING = {"load_models", "opened", "publish"}
+SERVING = {"answer", "load_models", "opened", "publish"}
 """What only who serves an embedded store needs."""
 
 

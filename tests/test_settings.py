@@ -22,10 +22,10 @@ def test_defaults_need_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_environment_wins_over_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config.write_text('workers = 50\ncollection = "books"\n')
+    config.write_text('workers = 80\ncollection = "books"\n')
     monkeypatch.setenv("MEMORY3_COLLECTION", "letters")
     settings = load_settings()
-    assert (settings.workers, settings.collection) == (50, "letters")
+    assert (settings.workers, settings.collection) == (80, "letters")
 
 
 @pytest.mark.parametrize(

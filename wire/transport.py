@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from ..store.errors import InvalidArgument, Unavailable
+from ..store.errors import Cancelled, InvalidArgument, Memory3Error, Unavailable
 from .methods import GENERATION_SERVICE, MEMORY_SERVICE, Method, methods_of
 from .status import error_of
 
@@ -35,7 +35,14 @@ class Transport:
         try:
             return method(request, timeout=timeout_s or self.timeout_s)
         except grpc.RpcError as error:
-            raise error_of(error) from error
+            raise self._whole_call_error(error) from error
+
+    def _whole_call_error(self, error: grpc.RpcError) -> Memory3Error:
+        """Nobody here cancels a call of one answer: gRPC ends so what reaches a server as it stops."""
+        found = error_of(error)
+        if isinstance(found, Cancelled) and not self._closed:
+            return Unavailable("the server stopped before it took up the call; try again when one is there")
+        return found
 
     def stream(self, name: str, request: Any, timeout_s: float | None = None) -> "Responses":
         """One request, a stream of answers, which may last for ever if `timeout_s` is infinite; sent at once."""

@@ -24,6 +24,7 @@ from ..recall_weight import recall_bias
 from ..source import GenerationOptions, MemorySource
 from .fair_queue import FairQueue
 from .generation import Generation
+from .limits import EngineLimits
 from .recalls import Recalls, Wish
 from .request import Request, request_of
 from .rows import Rows
@@ -31,27 +32,6 @@ from .running import Running
 from .step import ContextStore, Work
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """What an engine takes on.
-
-    Attributes:
-        running_max: sequences that generate together.
-        waiting_max: requests that may wait for one of these to end; more are refused.
-        context_tokens_max: tokens of all running sequences together, at the greatest length that each may come to.
-        step_prompt_tokens_max: tokens of prompts read in one step, so that those who generate wait little for it.
-        slots: memories on the device.
-        ram_bytes: of coded key-values in RAM.
-    """
-
-    running_max: int = 16
-    waiting_max: int = 32
-    context_tokens_max: int = 65_536
-    step_prompt_tokens_max: int = 256
-    slots: int = 1_024
-    ram_bytes: int = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)

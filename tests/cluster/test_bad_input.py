@@ -15,6 +15,7 @@ import pytest
 from memory3.client import Client
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server, ServerLimits
+from memory3.model.engine.limits import EngineLimits
 from memory3.protos.memory3.v1 import generation_service_pb2 as generation_pb
 from memory3.protos.memory3.v1 import memory_service_pb2 as pb
 from memory3.protos.memory3.v1 import types_pb2
@@ -290,10 +291,14 @@ def test_an_expired_deadline(server: Server, client: Client, collection: str) ->
     assert client.get("long", collection=collection) is None
 
 
-def test_a_client_that_goes_away_in_the_middle_of_a_stream(memory: Embedded, collection: str, tmp_path: Path) -> None:
+def test_a_client_that_goes_away_in_the_middle_of_a_stream(random_model: str, tmp_path: Path) -> None:
     """Its generation ends: where only one may run and none may wait, the next one gets in."""
-    limits = ServerLimits(generations_max=1, generations_waiting_max=0)
-    with Server(memory, limits=limits, write_in_background=False) as server:
+    limits, collection = EngineLimits(running_max=1, waiting_max=0), "default"
+    with (
+        Embedded(tmp_path / "one", model=random_model, engine=limits) as memory,
+        Server(memory, write_in_background=False) as server,
+    ):
+        memory.upsert(Document("bees", "Mira keeps bees."))
         for _ in range(2):
             with Client(server.address) as leaving:
                 stream = leaving.ask("Who keeps bees?", collection=collection, max_tokens=1_000)

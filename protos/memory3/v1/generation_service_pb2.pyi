@@ -18,7 +18,7 @@ FINISH_REASON_STOP: FinishReason
 FINISH_REASON_LENGTH: FinishReason
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("collection", "prompt", "question", "max_tokens", "memories", "temperature", "top_p", "seed", "stop", "filter")
+    __slots__ = ("collection", "prompt", "question", "max_tokens", "memories", "temperature", "top_p", "top_k", "seed", "stop", "filter")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class GenerateRequest(_message.Message):
     MEMORIES_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     TOP_P_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
@@ -36,10 +37,11 @@ class GenerateRequest(_message.Message):
     memories: int
     temperature: float
     top_p: float
+    top_k: int
     seed: int
     stop: _containers.RepeatedScalarFieldContainer[str]
     filter: str
-    def __init__(self, collection: _Optional[str] = ..., prompt: _Optional[str] = ..., question: _Optional[str] = ..., max_tokens: _Optional[int] = ..., memories: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., prompt: _Optional[str] = ..., question: _Optional[str] = ..., max_tokens: _Optional[int] = ..., memories: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("recalled", "text", "finished")
