@@ -24,6 +24,7 @@ class GenerationOptions:
     """How to generate. `memories` are read by each chunk, 0 for none; temperature 0 always takes the likeliest token.
 
     `stop` ends the answer before the first of these strings; the same `seed` gives the same answer.
+    `explain` ends the generation with what its memories did.
     """
 
     max_tokens: int = 64
@@ -32,3 +33,4 @@ class GenerationOptions:
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    explain: bool = False
