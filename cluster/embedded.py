@@ -216,12 +216,14 @@ class Embedded:
         seed: int | None = None,
         stop: Sequence[str] = (),
         filter: FilterMapping | None = None,
+        explain: bool = False,
     ) -> AnswerStream:
         """Answer a question from memories; iterate the answer for its text as it comes, or call its `result`.
 
         Only memories of documents that match `filter`, if given, are read.
+        `explain` ends the answer with what each memory did (`Answer.explanation`).
         """
-        options = _options(max_tokens, memories, temperature, top_p, seed, stop)
+        options = _options(max_tokens, memories, temperature, top_p, seed, stop, explain)
         source = CollectionSource(self._embedding(collection), self.models, parsed(filter))
         return AnswerStream(self.models.language_model.ask(question, source, options=options))
 
@@ -237,9 +239,13 @@ class Embedded:
         seed: int | None = None,
         stop: Sequence[str] = (),
         filter: FilterMapping | None = None,
+        explain: bool = False,
     ) -> AnswerStream:
-        """Continue a prompt as it is, reading memories on the way; of documents that match `filter`, if given."""
-        options = _options(max_tokens, memories, temperature, top_p, seed, stop)
+        """Continue a prompt as it is, reading memories on the way; of documents that match `filter`, if given.
+
+        `explain` ends it with what each memory did (`Answer.explanation`).
+        """
+        options = _options(max_tokens, memories, temperature, top_p, seed, stop, explain)
         source = CollectionSource(self._embedding(collection), self.models, parsed(filter))
         return AnswerStream(self.models.language_model.generate(prompt, source, options=options))
 
@@ -429,7 +435,13 @@ def _embed(models: Models, queries: Sequence[str], progress: Progress | None) ->
 
 
 def _options(
-    max_tokens: int, memories: int, temperature: float, top_p: float, seed: int | None, stop: Sequence[str]
+    max_tokens: int,
+    memories: int,
+    temperature: float,
+    top_p: float,
+    seed: int | None,
+    stop: Sequence[str],
+    explain: bool,
 ) -> GenerationOptions:
     if max_tokens < 1:
         raise InvalidArgument(f"max_tokens is {max_tokens}; ask for at least 1")
@@ -437,4 +449,4 @@ def _options(
         raise InvalidArgument(f"memories is {memories}; a chunk reads 0 to 64")
     if not 0 <= temperature <= 100 or not 0 < top_p <= 1:
         raise InvalidArgument(f"temperature {temperature} must be 0 to 100, and top_p {top_p} over 0 and at most 1")
-    return GenerationOptions(max_tokens, memories, temperature, top_p, seed, stops_of(stop))
+    return GenerationOptions(max_tokens, memories, temperature, top_p, seed, stops_of(stop), explain)

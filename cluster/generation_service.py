@@ -8,7 +8,7 @@ import grpc
 from ..calls import DEFAULT_COLLECTION
 from ..protos.memory3.v1 import generation_service_pb2 as pb
 from ..store.errors import InvalidArgument
-from ..wire import convert
+from ..wire import convert, events
 from .binding import check_alive
 from .embedded import Embedded
 from .gate import Gate
@@ -36,7 +36,7 @@ class GenerationServicer:
         ):
             for event in answer.events():
                 check_alive(context)
-                yield convert.event_to_wire(event)
+                yield events.event_to_wire(event)
 
     def Write(self, request: pb.WriteRequest, context: grpc.ServicerContext) -> pb.WriteResponse:
         written, remaining = write_cold(
@@ -52,7 +52,8 @@ class GenerationServicer:
 def _options(request: pb.GenerateRequest) -> dict[str, Any]:
     names = ("max_tokens", "memories", "temperature", "top_p", "seed")
     options = {name: getattr(request, name) for name in names if request.HasField(name)}
-    return options | {"stop": list(request.stop), "filter": convert.filter_from_wire(request.filter)}
+    filter = convert.filter_from_wire(request.filter)
+    return options | {"stop": list(request.stop), "filter": filter, "explain": request.explain}
 
 
 def _collection(name: str) -> str:
