@@ -10,7 +10,17 @@ Nothing heavy is imported before it is needed: `connect` needs neither torch nor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .answers import Answer, AnswerStream, Finished, GenerationEvent, Recalled, Text
+from .answers import (
+    Answer,
+    AnswerStream,
+    ChunkExplanation,
+    Explained,
+    Finished,
+    GenerationEvent,
+    ReadMemory,
+    Recalled,
+    Text,
+)
 from .changes import ChangeStream
 from .store.errors import (
     Aborted,
@@ -66,6 +76,7 @@ __all__ = [
     "Change",
     "ChangeStream",
     "CheckReport",
+    "ChunkExplanation",
     "CollectionBackup",
     "CollectionInfo",
     "CollectionStats",
@@ -76,6 +87,7 @@ __all__ = [
     "DeleteReceipt",
     "DirectoryInUse",
     "Document",
+    "Explained",
     "FailedPrecondition",
     "FingerprintMismatch",
     "Finished",
@@ -90,6 +102,7 @@ __all__ = [
     "NotFound",
     "Page",
     "Quotas",
+    "ReadMemory",
     "Recalled",
     "ResourceExhausted",
     "StoredDocument",

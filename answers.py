@@ -31,6 +31,42 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadMemory:
+    """A memory that a chunk read, and what it did.
+
+    Attributes:
+        mass: the share of the softmax that its tokens got, as the mean over the chunk's queries, the memory layers and
+            their heads. It says where the model looked, not what that changed.
+        log_probability_loss: by how much the (natural) log-probability of the whole answer falls when this memory is
+            left out of this chunk; below 0, it would have risen. None if it was not computed.
+    """
+
+    hit: Hit
+    mass: float
+    log_probability_loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkExplanation:
+    """What chunk number `chunk` recalled, what of it was read (the rest was deleted on the way), and what that did.
+
+    `context_mass` is the mass of all that is no memory: with those of `read` it makes 1.
+    """
+
+    chunk: int
+    recalled: tuple[Hit, ...]
+    read: tuple[ReadMemory, ...]
+    context_mass: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What the memories of each chunk did, if it was asked for; comes just before the end, after all text."""
+
+    chunks: tuple[ChunkExplanation, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The last event: why generation ended, how many tokens it made, and where the seconds went."""
 
@@ -39,14 +75,15 @@ class Finished:
     seconds: Mapping[str, float]
 
 
-GenerationEvent: TypeAlias = Recalled | Text | Finished
+GenerationEvent: TypeAlias = Recalled | Text | Explained | Finished
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A whole answer: its text, the memories that were read (each once, best score first) and the seconds spent.
 
-    `missing_shards` could not be asked for memories, because they are damaged.
+    `missing_shards` could not be asked for memories, because they are damaged. `explanation` says what the memories of
+    each chunk did, if it was asked for.
     """
 
     text: str
@@ -55,6 +92,7 @@ class Answer:
     tokens: int
     seconds: Mapping[str, float]
     missing_shards: tuple[int, ...] = ()
+    explanation: tuple[ChunkExplanation, ...] = ()
 
 
 class AnswerStream:
@@ -68,6 +106,7 @@ class AnswerStream:
         self._pieces: list[str] = []
         self._memories: dict[tuple[int, int], Hit] = {}
         self._missing_shards: set[int] = set()
+        self._explanation: tuple[ChunkExplanation, ...] = ()
         self._finished: Finished | None = None
 
     def __iter__(self) -> Iterator[str]:
@@ -83,6 +122,8 @@ class AnswerStream:
             elif isinstance(event, Recalled):
                 self._memories.update({(hit.shard, hit.seq): hit for hit in event.memories})
                 self._missing_shards.update(event.missing_shards)
+            elif isinstance(event, Explained):
+                self._explanation = event.chunks
             else:
                 self._finished = event
             yield event
@@ -104,6 +145,7 @@ class AnswerStream:
             tokens=self._finished.tokens,
             seconds=self._finished.seconds,
             missing_shards=tuple(sorted(self._missing_shards)),
+            explanation=self._explanation,
         )
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ from .store.types import (
     StoredDocument,
     UpsertResult,
 )
-from .wire import convert
+from .wire import convert, events
 from .wire.key_values import KeyValuesItem, PutKeyValues, batches, decode_fetched, decode_recalled, encode_put
 from .wire.transport import Responses, Transport
 
@@ -238,10 +238,12 @@ class Client:
         seed: int | None = None,
         stop: Sequence[str] = (),
         filter: FilterMapping | None = None,
+        explain: bool = False,
     ) -> AnswerStream:
         """Answer a question from memories; iterate the answer for its text as it comes, or call its `result`.
 
         Only memories of documents that match `filter`, if given, are read.
+        `explain` ends the answer with what each memory did (`Answer.explanation`).
         """
         request = _message(
             generation_pb.GenerateRequest,
@@ -255,6 +257,7 @@ class Client:
             seed=seed,
             stop=stops_of(stop),
             filter=convert.filter_to_wire(filter),
+            explain=explain,
         )
         return self._generate(request)
 
@@ -271,8 +274,12 @@ class Client:
         seed: int | None = None,
         stop: Sequence[str] = (),
         filter: FilterMapping | None = None,
+        explain: bool = False,
     ) -> AnswerStream:
-        """Continue a prompt as it is, reading memories on the way; of documents that match `filter`, if given."""
+        """Continue a prompt as it is, reading memories on the way; of documents that match `filter`, if given.
+
+        `explain` ends it with what each memory did (`Answer.explanation`).
+        """
         request = _message(
             generation_pb.GenerateRequest,
             collection=collection,
@@ -285,6 +292,7 @@ class Client:
             seed=seed,
             stop=stops_of(stop),
             filter=convert.filter_to_wire(filter),
+            explain=explain,
         )
         return self._generate(request)
 
@@ -458,7 +466,7 @@ class _Events(Iterator[GenerationEvent]):
 
     def __next__(self) -> GenerationEvent:
         while True:
-            event = convert.event_from_wire(next(self._responses))
+            event = events.event_from_wire(next(self._responses))
             if event is not None:
                 return event
 

@@ -220,12 +220,14 @@ class Embedded:
         seed: int | None = None,
         stop: Sequence[str] = (),
         filter: FilterMapping | None = None,
+        explain: bool = False,
     ) -> AnswerStream:
         """Answer a question from memories; iterate the answer for its text as it comes, or call its `result`.
 
         Only memories of documents that match `filter`, if given, are read.
+        `explain` ends the answer with what each memory did (`Answer.explanation`).
         """
-        options = options_of(max_tokens, memories, temperature, top_p, top_k, seed, stop)
+        options = options_of(max_tokens, memories, temperature, top_p, top_k, seed, stop, explain)
         return self.answer("question", question, options, collection=collection, filter=filter)
 
     def generate(
@@ -241,9 +243,13 @@ class Embedded:
         seed: int | None = None,
         stop: Sequence[str] = (),
         filter: FilterMapping | None = None,
+        explain: bool = False,
     ) -> AnswerStream:
-        """Continue a prompt as it is, reading memories on the way; of documents that match `filter`, if given."""
-        options = options_of(max_tokens, memories, temperature, top_p, top_k, seed, stop)
+        """Continue a prompt as it is, reading memories on the way; of documents that match `filter`, if given.
+
+        `explain` ends it with what each memory did (`Answer.explanation`).
+        """
+        options = options_of(max_tokens, memories, temperature, top_p, top_k, seed, stop, explain)
         return self.answer("prompt", prompt, options, collection=collection, filter=filter)
 
     def answer(

@@ -17,6 +17,7 @@ def options_of(
     top_k: int = 0,
     seed: int | None = None,
     stop: Sequence[str] = (),
+    explain: bool = False,
 ) -> GenerationOptions:
     """Options as callers give them.
 
@@ -31,4 +32,4 @@ def options_of(
         raise InvalidArgument(f"temperature {temperature} must be 0 to 100, and top_p {top_p} over 0 and at most 1")
     if top_k < 0:
         raise InvalidArgument(f"top_k is {top_k}; draw from at least 1, or give 0 to draw from all")
-    return GenerationOptions(max_tokens, memories, temperature, top_p, seed, stops_of(stop), top_k)
+    return GenerationOptions(max_tokens, memories, temperature, top_p, seed, stops_of(stop), top_k, explain=explain)

@@ -10,7 +10,7 @@ from ..calls import DEFAULT_COLLECTION
 from ..model.source import GenerationOptions
 from ..protos.memory3.v1 import generation_service_pb2 as pb
 from ..store.errors import InvalidArgument
-from ..wire import convert
+from ..wire import convert, events
 from .binding import check_alive
 from .embedded import Embedded
 from .generating import options_of
@@ -43,7 +43,7 @@ class GenerationServicer:
             # Who goes away, or whose time is over, ends the answer wherever it stands.
             context.add_callback(answer.close)
             for event in answer.events():
-                yield convert.event_to_wire(event)
+                yield events.event_to_wire(event)
         check_alive(context)
 
     def Write(self, request: pb.WriteRequest, context: grpc.ServicerContext) -> pb.WriteResponse:
@@ -60,7 +60,7 @@ class GenerationServicer:
 def _options(request: pb.GenerateRequest) -> GenerationOptions:
     names = ("max_tokens", "memories", "temperature", "top_p", "top_k", "seed")
     given: dict[str, Any] = {name: getattr(request, name) for name in names if request.HasField(name)}
-    return options_of(**given, stop=list(request.stop))
+    return options_of(**given, stop=list(request.stop), explain=request.explain)
 
 
 def _collection(name: str) -> str:

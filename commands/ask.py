@@ -8,6 +8,7 @@ import typer
 from ..answers import Answer, Text
 from ..store.types import Hits
 from .connection import connected
+from .explaining import explanation_fields, table_of_chunk
 from .options import CollectionName, Data, EmbedderName, FilterText, Json, ModelName, ServerAddress, Target, filter_of
 from .output import hit_fields, notes, plain, print_json, results, table_of_hits
 
@@ -46,6 +47,7 @@ def ask(
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
     temperature: Annotated[float, typer.Option(min=0.0, max=100.0, help="0 takes the likeliest token.")] = 0.0,
     seed: Annotated[int | None, typer.Option(min=0, help="For the same answer again at a temperature.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Tell what each memory did for the answer.")] = False,
     data: Data = None,
     server: ServerAddress = None,
     collection: CollectionName = None,
@@ -65,6 +67,7 @@ def ask(
             memories=k,
             temperature=temperature,
             seed=seed,
+            explain=explain,
         ) as stream,
     ):
         shown = False
@@ -78,10 +81,13 @@ def ask(
         results.print()
     _note_missing(answer.missing_shards)
     if json:
-        print_json(answer_fields(answer))
+        explanation = {"explanation": [explanation_fields(chunk) for chunk in answer.explanation]} if explain else {}
+        print_json(answer_fields(answer) | explanation)
         return
     if answer.memories:
         results.print(table_of_hits(answer.memories, title="memories read"))
+    for chunk in answer.explanation:
+        results.print(table_of_chunk(chunk))
     seconds = ", ".join(f"{name} {value:.2f} s" for name, value in answer.seconds.items())
     results.print(f"{answer.tokens} tokens; {seconds}", style="dim")
 

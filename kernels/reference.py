@@ -18,6 +18,7 @@ def attend(
     memory_key: Tensor | None = None,
     memory_value: Tensor | None = None,
     memory_mask: Tensor | None = None,
+    memory_weights: Tensor | None = None,
 ) -> Tensor:
     """One softmax over [memories, context] (paper: inference, reading).
 
@@ -31,6 +32,7 @@ def attend(
             query at the last key.
         memory_key, memory_value: (B, G, M, D); None attends to the context alone.
         memory_mask: (B, G, M), bool (True takes part) or an additive float; None means all do.
+        memory_weights: (B, H, T, M), filled with each memory token's share of the softmax; None leaves them out.
 
     Returns:
         (B, H, T, D) in the dtype of `query`. Scores are summed in the dtype given: pass float32 for a reference.
@@ -50,6 +52,8 @@ def attend(
         memory_scores = _apply(memory_scores, memory_mask[:, :, None, :])
     weights = torch.softmax(torch.cat([memory_scores, scores], dim=-1), dim=-1)
     memories = memory_key.shape[2]
+    if memory_weights is not None:
+        memory_weights.copy_(weights[..., :memories].reshape(memory_weights.shape))
     out = weights[..., :memories] @ memory_value + weights[..., memories:] @ value
     return out.reshape(batch, heads, queries, size)
 

@@ -1,8 +1,8 @@
 """The attention function that Transformers calls: it reads memories and lets the writer see keys and values.
 
 Importing this module registers it under the name "memory3"; a model loaded or switched to
-`attn_implementation="memory3"` then takes three more keyword arguments in its call: `memories` and `recorder`, or
-`step` for packed tokens of many sequences.
+`attn_implementation="memory3"` then takes more keyword arguments in its call: `memories`, `recorder` and
+`mass_recorder`, or `step` for packed tokens of many sequences.
 
 Dimensions: `B` batch, `H` query heads, `G` KV heads, `T` queries, `S` context keys, `M` memory tokens, `D` head size.
 """
@@ -73,6 +73,12 @@ class Recorder(Protocol):
     def record(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> None: ...
 
 
+class MassRecorder(Protocol):
+    """Sees the shares (B, H, T, M) of the softmax that memory tokens get, in every layer that reads memories."""
+
+    def record(self, layer: int, weights: Tensor) -> None: ...
+
+
 class Step(Protocol):
     """Keeps the contexts of many sequences and attends for the packed tokens of one step (model/engine/step.py)."""
 
@@ -91,6 +97,7 @@ def memory_attention(
     dropout: float = 0.0,
     memories: Mapping[int, LayerMemories] | None = None,
     recorder: Recorder | None = None,
+    mass_recorder: MassRecorder | None = None,
     step: Step | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
@@ -126,6 +133,9 @@ def memory_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
         return output, None
+    weights = None
+    if memory is not None and mass_recorder is not None:
+        weights = query.new_empty(*query.shape[:3], memory.key.shape[2])
     output = attend(
         query,
         key,
@@ -135,7 +145,10 @@ def memory_attention(
         memory_key=None if memory is None else memory.key,
         memory_value=None if memory is None else memory.value,
         memory_mask=None if memory is None else memory.mask,
+        memory_weights=weights,
     )
+    if weights is not None and mass_recorder is not None:
+        mass_recorder.record(layer, weights)
     return output.transpose(1, 2).contiguous(), None
 
 

@@ -7,9 +7,12 @@ from functools import cached_property
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from ..store.types import Hit
+from .attention import LayerMemories
 from .codebooks import Codebooks
 from .key_values import KeyValueForm
 from .layout import MemoryLayout, fingerprint_of
+from .recall_weight import recall_bias
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,17 @@ class Checkpoint:
         text = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
         assert isinstance(text, str)
         return text.strip()
+
+    def layers_of(self, memories: Sequence[tuple[Hit, bytes]]) -> dict[int, LayerMemories] | None:
+        """What each layer reads of memories recalled together, weighed by their similarity if the layout says so.
+
+        None for no memories.
+        """
+        if not memories:
+            return None
+        weight = self.layout.recall_weight
+        bias = recall_bias(torch.tensor([hit.score for hit, _ in memories]), weight) if weight else None
+        return self.form.layers([value for _, value in memories], self.model.device, self.model.dtype, bias)
 
     def padded(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows behind the prefix, padded: tokens (N, T) int64, and (N, T) bool, True for the rows' own tokens."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ..store.errors import InvalidArgument
-from .attention import LayerMemories
+from .attention import LayerMemories, MassRecorder
 from .loading import context_limit
 from .writer import causal_mask
 
@@ -43,9 +43,20 @@ class Context:
                 "give a shorter one, or take a model with a larger window"
             )
 
-    @torch.inference_mode()
     def extend(self, tokens: Sequence[int], memories: Mapping[int, LayerMemories] | None = None) -> Tensor:
         """Add tokens, for which there must be `room`, and return the logits (vocabulary,) of what follows the last."""
+        return self.extend_keeping(1, tokens, memories)[0]
+
+    @torch.inference_mode()
+    def extend_keeping(
+        self,
+        count: int,
+        tokens: Sequence[int],
+        memories: Mapping[int, LayerMemories] | None = None,
+        mass_recorder: MassRecorder | None = None,
+    ) -> Tensor:
+        """Add tokens as `extend` does, and return the logits (`count`, vocabulary) of what follows the last `count`."""
+        assert 0 < count <= len(tokens)
         assert len(tokens) <= self.room
         end = self._position + len(tokens)
         device = self._model.device
@@ -56,8 +67,17 @@ class Context:
             past_key_values=self._cache,
             use_cache=True,
             memories=memories,
-            logits_to_keep=1,
+            mass_recorder=mass_recorder,
+            logits_to_keep=count,
         ).logits
         self._tokens += len(tokens)
         self._position = end
-        return logits[0, -1]
+        return logits[0, -count:]
+
+    @torch.inference_mode()
+    def forget(self, tokens: int) -> None:
+        """Take back the last tokens added, all of them behind what was skipped."""
+        assert 0 <= tokens <= self._tokens
+        self._cache.crop(-tokens)
+        self._tokens -= tokens
+        self._position -= tokens

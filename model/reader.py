@@ -10,21 +10,21 @@ import time
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
-from ..answers import Finished, FinishReason, GenerationEvent, Recalled, Text
+from ..answers import Explained, Finished, FinishReason, GenerationEvent, Recalled, Text
 from ..store.errors import InvalidArgument
-from ..store.types import Hit, Hits
+from ..store.types import Hits
 from .attention import LayerMemories
 from .checkpoint import Checkpoint
 from .context import Context
+from .explanation import explain
 from .layout import REFERENCE_TOKENS
-from .recall_weight import recall_bias
 from .sampling import Sampler
 from .schedule import CHUNK_TOKENS, begins_at, prompt_chunks, prompt_queries, recalls_at
 from .source import GenerationOptions, MemorySource
 from .streaming import TextStream
+from .transcript import ReadChunk, Transcript
 
 
 class Reading:
@@ -38,6 +38,8 @@ class Reading:
         self._memories: Mapping[int, LayerMemories] | None = None
         self._next: list[Hit] = []
         self._chunk = 0
+        self._transcript: list[ReadChunk] = []
+        self._answer: list[int] = []
         self._seconds: dict[str, float] = defaultdict(float)
 
     def run(self, prompt: Sequence[int], query: str | None = None) -> Iterator[GenerationEvent]:
@@ -58,6 +60,8 @@ class Reading:
             self._context.skip(REFERENCE_TOKENS)
         logits = yield from self._prompt([*self._checkpoint.bos, *prompt], query)
         reason, tokens = yield from self._generate(logits)
+        if self._options.explain:
+            yield self._explain()
         self._seconds["total"] = time.perf_counter() - started
         yield Finished(reason, tokens, dict(self._seconds))
 
@@ -80,6 +84,7 @@ class Reading:
         reason: FinishReason = "length"
         while len(tokens) < self._options.max_tokens:
             token = sampler.choose(logits)
+            self._answer.append(token)
             if token in self._checkpoint.ends:
                 reason = "stop"
                 break
@@ -112,25 +117,31 @@ class Reading:
         if self._source is None:
             return
         before = time.perf_counter()
-        hits, found, unread = self._next, [], []
+        hits, unread = self._next, []
+        found: list[tuple[Hit, bytes]] = []
         for hit, live, value in zip(hits, self._source.live(hits), self._source.key_values(hits), strict=True):
             if live and value is not None:
                 found.append((hit, value))
             else:
                 unread.append(hit)
-        self._memories = self._layers(found) if found else None
+        self._memories = self._checkpoint.layers_of(found)
+        if self._options.explain:
+            self._transcript.append(ReadChunk(tuple(hits), tuple(found)))
         self._seconds["fetch"] += time.perf_counter() - before
         yield Recalled(self._chunk, tuple(hit for hit, _ in found), Hits.missing_of(hits), tuple(unread))
         self._chunk += 1
 
-    def _layers(self, found: Sequence[tuple[Hit, bytes]]) -> dict[int, LayerMemories]:
-        """What each layer reads of the memories found, weighed by their similarity if the layout says so."""
-        form, model, weight = self._checkpoint.form, self._checkpoint.model, self._checkpoint.layout.recall_weight
-        bias = recall_bias(torch.tensor([hit.score for hit, _ in found]), weight) if weight else None
-        return form.layers([value for _, value in found], model.device, model.dtype, bias)
-
     def _read(self, tokens: Sequence[int]) -> Tensor:
         before = time.perf_counter()
         logits = self._context.extend(tokens, self._memories)
+        if self._transcript:
+            self._transcript[-1].tokens.extend(tokens)
         self._seconds["model"] += time.perf_counter() - before
         return logits
+
+    def _explain(self) -> Explained:
+        """What the memories of all chunks did; of none if none were to be read."""
+        before = time.perf_counter()
+        chunks = explain(self._checkpoint, Transcript(self._transcript, self._answer)) if self._transcript else []
+        self._seconds["explain"] = time.perf_counter() - before
+        return Explained(tuple(chunks))

@@ -39,6 +39,7 @@ class GenerationOptions:
     With `top_k` only so many of the likeliest tokens are drawn from, 0 for all; with `top_p` the likeliest that reach it
     together. `stop` ends the answer before the first of these strings; the same `seed` gives the same answer.
     `recall_ahead` is how many tokens before a generated chunk ends the next one's memories are recalled.
+    `explain` ends the generation with what its memories did.
     """
 
     max_tokens: int = 64
@@ -49,3 +50,4 @@ class GenerationOptions:
     stop: tuple[str, ...] = ()
     top_k: int = 0
     recall_ahead: int = RECALL_AHEAD
+    explain: bool = False

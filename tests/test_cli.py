@@ -98,6 +98,15 @@ def test_the_whole_way_over_a_server(on: list[str], example_folder: Path) -> Non
     assert len(answer["memories"]) == 5 and sorted(answer["memories"][0]) == sorted(hits[0])
     shown = run("ask", "How tall is Lantern Point Lighthouse?", "--max-tokens", 8, *on).stdout
     assert "memories read" in shown and "lantern-point-lighthouse.md" in shown
+    explained = run_json("ask", "How tall is Lantern Point Lighthouse?", "--max-tokens", 8, "--explain", *on)
+    assert (explained["answer"], explained["memories"]) == (answer["answer"], answer["memories"])
+    (chunk,) = explained["explanation"]
+    assert chunk["chunk"] == 0 and chunk["recalled"] == answer["memories"]
+    assert [{name: one[name] for name in hits[0]} for one in chunk["read"]] == chunk["recalled"]
+    assert sum(one["mass"] for one in chunk["read"]) + chunk["context_mass"] == pytest.approx(1.0)
+    assert all(isinstance(one["log_probability_loss"], float) for one in chunk["read"])
+    shown = run("ask", "How tall is Lantern Point Lighthouse?", "--max-tokens", 8, "--explain", *on).stdout
+    assert "chunk 0" in shown and shown.count("nats") == 5 and f"{chunk['context_mass']:.1%}" in shown
     text = (example_folder / "tipsy-eel.md").read_text()
     assert run("get", "tipsy-eel.md", *on).stdout.rstrip("\n") == text.rstrip("\n")
     assert run_json("get", "tipsy-eel.md", *on)["text"] == text
@@ -193,7 +202,9 @@ def test_without_a_server_the_directory_is_opened(tmp_path: Path, random_model: 
     env = {"MEMORY3_DATA": str(data), "MEMORY3_MODEL": random_model}
     run("add", "-", "--key", "note", stdin=BEES.encode(), env=env)
     assert run_json("search", "Who keeps bees?", env=env)[0]["key"] == "note"
-    assert run_json("ask", "Who keeps bees?", "--max-tokens", 3, env=env)["memories"][0]["key"] == "note"
+    asked = run_json("ask", "Who keeps bees?", "--max-tokens", 3, "--explain", env=env)
+    assert asked["memories"][0]["key"] == asked["explanation"][0]["read"][0]["key"] == "note"
+    assert run_json("ask", "Who?", "--max-tokens", 3, "-k", 0, "--explain", env=env)["explanation"] == []
 
 
 def test_shards_that_were_not_asked_are_named(tmp_path: Path, random_model: str) -> None:

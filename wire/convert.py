@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..answers import Finished, GenerationEvent, Recalled, Text
-from ..protos.memory3.v1 import generation_service_pb2 as generation_pb
 from ..protos.memory3.v1 import types_pb2 as pb
 from ..store.errors import InvalidArgument
 from ..store.filters.parser import filter_from_json
@@ -336,31 +334,3 @@ def compact_to_wire(report: CompactReport) -> pb.CompactReport:
 
 def compact_from_wire(report: pb.CompactReport) -> CompactReport:
     return CompactReport(report.bytes_before, report.bytes_after)
-
-
-def event_to_wire(event: GenerationEvent) -> generation_pb.GenerateResponse:
-    if isinstance(event, Text):
-        return generation_pb.GenerateResponse(text=event.text)
-    if isinstance(event, Recalled):
-        memories = [hit_to_wire(hit) for hit in event.memories]
-        recalled = generation_pb.Recalled(chunk=event.chunk, memories=memories, missing_shards=event.missing_shards)
-        return generation_pb.GenerateResponse(recalled=recalled)
-    reason = generation_pb.FINISH_REASON_STOP if event.reason == "stop" else generation_pb.FINISH_REASON_LENGTH
-    finished = generation_pb.Finished(reason=reason, tokens=event.tokens, seconds=dict(event.seconds))
-    return generation_pb.GenerateResponse(finished=finished)
-
-
-def event_from_wire(response: generation_pb.GenerateResponse) -> GenerationEvent | None:
-    """The event, or None for one of a newer release that this one does not know."""
-    kind = response.WhichOneof("event")
-    if kind == "text":
-        return Text(response.text)
-    if kind == "recalled":
-        recalled = response.recalled
-        memories = tuple(hit_from_wire(hit) for hit in recalled.memories)
-        return Recalled(recalled.chunk, memories, tuple(recalled.missing_shards))
-    if kind == "finished":
-        finished = response.finished
-        reason = finished.reason == generation_pb.FINISH_REASON_LENGTH
-        return Finished("length" if reason else "stop", finished.tokens, dict(finished.seconds))
-    return None

@@ -66,6 +66,11 @@ def error_of(error: grpc.RpcError) -> errors.Memory3Error:
     return kind(message)
 
 
+def from_server(error: grpc.RpcError) -> bool:
+    """Whether the server raised it, and not gRPC on the way."""
+    return _error_info(cast(grpc.Call, error)) is not None
+
+
 def _error_info(call: grpc.Call) -> error_details_pb2.ErrorInfo | None:
     try:
         status = rpc_status.from_call(call)

@@ -10,7 +10,7 @@ import grpc
 
 from ..store.errors import Cancelled, InvalidArgument, Memory3Error, Unavailable
 from .methods import GENERATION_SERVICE, MEMORY_SERVICE, Method, methods_of
-from .status import error_of
+from .status import error_of, from_server
 
 _SCHEME = re.compile(r"^(dns:(//[^/]*/)?|ipv[46]:)")
 """What gRPC lets stand before host and port."""
@@ -40,7 +40,7 @@ class Transport:
     def _whole_call_error(self, error: grpc.RpcError) -> Memory3Error:
         """Nobody here cancels a call of one answer: gRPC ends so what reaches a server as it stops."""
         found = error_of(error)
-        if isinstance(found, Cancelled) and not self._closed:
+        if isinstance(found, Cancelled) and not self._closed and not from_server(error):
             return Unavailable("the server stopped before it took up the call; try again when one is there")
         return found
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...store.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unavailable
-from ...store.types import Hit
+from ...store.types import Hit, Hits
 from ..language_model import LanguageModel
 from ..loading import context_limit
 from ..pool.memory_pool import MemoryPool, PoolStats
@@ -238,7 +238,7 @@ class Engine:
             self._running.append(running)
             self._context.open(row, request.room)
             if request.source is not None:
-                self._recalls.ask(Wish(running, request.source, request.queries, request.options.memories))
+                self._recalls.ask(running.wish(request.source, request.queries))
 
     def _fits(self, request: Request) -> bool:
         present = [running.request for running in self._running]
@@ -291,7 +291,7 @@ class Engine:
         """Begin a chunk; False when its memories are not there yet."""
         source = running.request.source
         if source is None:
-            running.begin([], [])
+            running.begin(Hits([]), [])
             return True
         wish = self._loaded.pop(running, None)
         if wish is None:
@@ -299,16 +299,20 @@ class Engine:
         hits = wish.hits[0]
         # Recalled a while ago: one that was deleted since is not read.
         live = source.live(hits)
-        pairs = [(hit, slot) for hit, slot, there in zip(hits, wish.slots, live, strict=True) if there]
-        read = [(hit, slot) for hit, slot in pairs if slot is not None]
-        kept = [slot for _, slot in read]
-        self._context.read(running.row, kept, self._bias([hit for hit, _ in read]))
-        dropped = [slot for slot, there in zip(wish.slots, live, strict=True) if slot is not None and not there]
+        codes = wish.codes or [b""] * len(hits)
+        read = [
+            (hit, slot, code)
+            for hit, slot, code, there in zip(hits, wish.slots, codes, live, strict=True)
+            if slot is not None and code is not None and there
+        ]
+        kept = [slot for _, slot, _ in read]
+        self._context.read(running.row, kept, self._bias([hit for hit, _, _ in read]))
+        dropped = [slot for slot in wish.slots if slot is not None and slot not in kept]
         self.pool.release(running.slots + dropped)
         running.slots = kept
-        running.begin(hits, [hit for hit, _ in read])
+        running.begin(hits, [(hit, code) for hit, _, code in read])
         if len(wish.hits) > 1:
-            self._recalls.ask(Wish(running, source, (), wish.memories, wish.hits[1:]))
+            self._recalls.ask(running.wish(source, (), wish.hits[1:]))
         return True
 
     def _bias(self, read: Sequence[Hit]) -> list[float] | None:
@@ -351,7 +355,7 @@ class Engine:
             return
         query = running.query
         if query is not None and running.request.source is not None:
-            self._recalls.ask(Wish(running, running.request.source, [query], running.request.options.memories))
+            self._recalls.ask(running.wish(running.request.source, [query]))
 
     def _end(self, running: Running, error: BaseException | None) -> None:
         """Take a sequence out; its caller gets the error, or has got all events."""

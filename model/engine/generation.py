@@ -14,11 +14,15 @@ class Mailbox:
     """
 
     def __init__(self) -> None:
-        self._items: SimpleQueue[GenerationEvent | BaseException | None] = SimpleQueue()
+        self._items: SimpleQueue[GenerationEvent | Callable[[], GenerationEvent] | BaseException | None] = SimpleQueue()
         self.unwanted = False
 
     def put(self, event: GenerationEvent) -> None:
         self._items.put(event)
+
+    def put_later(self, make: Callable[[], GenerationEvent]) -> None:
+        """An event that takes long to make: its caller makes it, in a thread of its own, when it comes to it."""
+        self._items.put(make)
 
     def end(self, error: BaseException | None = None) -> None:
         """No more events come; `error` is raised at the caller's."""
@@ -37,7 +41,7 @@ class Mailbox:
         if isinstance(item, BaseException):
             self._items.put(None)
             raise item
-        return item
+        return item() if callable(item) else item
 
 
 class Generation(Iterator[GenerationEvent]):

@@ -26,6 +26,8 @@ class Wish:
         queries: of this chunk and, in a prompt, of those behind it; recalled together.
         hits: those of each query once they were recalled; the first are loaded.
         slots: where the first query's memories lie, pinned; None for one that could not be loaded.
+        coded: whether their key-values are wanted as they are stored, too.
+        codes: these.
         error: why nothing was recalled.
         seconds: spent on recall and on fetching.
     """
@@ -36,6 +38,8 @@ class Wish:
     memories: int
     hits: Sequence[Sequence[Hit]] = ()
     slots: Sequence[int | None] = ()
+    coded: bool = False
+    codes: Sequence[bytes | None] = ()
     error: Exception | None = None
     seconds: dict[str, float] = field(default_factory=lambda: {"recall": 0.0, "fetch": 0.0})
 
@@ -98,6 +102,8 @@ class Recalls:
             return
         began = time.perf_counter()
         try:
+            if wish.coded:
+                wish.codes = self._pool.codes(wish.source, wish.hits[0])
             wish.slots = self._pool.load(wish.source, wish.hits[0])
         except Exception as error:
             wish.error = error

@@ -5,12 +5,16 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ...answers import Finished, FinishReason, Recalled, Text
+from ...answers import Explained, Finished, FinishReason, Recalled, Text
 from ...store.types import Hit, Hits
 from ..checkpoint import Checkpoint
+from ..explanation import explain
 from ..sampling import Sampler
 from ..schedule import CHUNK_TOKENS, begins_at, recalls_at
+from ..source import MemorySource
 from ..streaming import TextStream
+from ..transcript import ReadChunk, Transcript
+from .recalls import Wish
 from .request import Request
 from .step import Work
 
@@ -34,6 +38,8 @@ class Running:
         self._checkpoint = checkpoint
         self._stream = TextStream(checkpoint.tokenizer, request.options.stop)
         self._tokens: list[int] = []
+        self._answer: list[int] = []
+        self._transcript: list[ReadChunk] = []
         self._past = 0
         self._prompt_chunks = 0
         self._chunk = 0
@@ -48,13 +54,20 @@ class Running:
         """Tokens of the chunk of the prompt that comes next."""
         return len(self.request.chunks[self._prompt_chunks])
 
-    def begin(self, hits: Sequence[Hit], read: Sequence[Hit]) -> None:
-        """Begin a chunk, which reads those memories of the ones recalled."""
+    def wish(self, source: MemorySource, queries: Sequence[str], hits: Sequence[Sequence[Hit]] = ()) -> Wish:
+        """What its next chunk has to wait for."""
+        options = self.request.options
+        return Wish(self, source, queries, options.memories, hits, coded=options.explain)
+
+    def begin(self, hits: Sequence[Hit], memories: Sequence[tuple[Hit, bytes]]) -> None:
+        """Begin a chunk, which reads those memories of the ones recalled; their bytes count for an explanation only."""
         self.beginning = False
         if self.request.source is None:
             return
+        read = tuple(hit for hit, _ in memories)
         unread = tuple(hit for hit in hits if hit not in read)
-        self.request.mailbox.put(Recalled(self._chunk, tuple(read), Hits.missing_of(hits), unread))
+        self.request.mailbox.put(Recalled(self._chunk, read, Hits.missing_of(hits), unread))
+        self._transcript.append(ReadChunk(tuple(hits), tuple(memories)))
         self._chunk += 1
 
     def works(self) -> list[Work]:
@@ -74,10 +87,13 @@ class Running:
         position = self._past - len(self.request.prefix) + self.request.start
         work = Work(self.row, tokens, self._past, position, reads=True)
         self._past += len(tokens)
+        if self._transcript:
+            self._transcript[-1].tokens += tokens
         return work
 
     def add(self, token: int) -> FinishReason | None:
         """Take in a generated token and send on its text; returns why generation ends, if it does."""
+        self._answer.append(token)
         if token in self._checkpoint.ends:
             return "stop"
         self._tokens.append(token)
@@ -106,6 +122,18 @@ class Running:
         """Send the rest of the text and the last event."""
         if rest := self._stream.flush():
             self.request.mailbox.put(Text(rest))
-        self.seconds["total"] = time.perf_counter() - self.request.submitted
-        self.request.mailbox.put(Finished(reason, len(self._tokens), self.seconds))
+        if self.request.options.explain:
+            self.request.mailbox.put_later(self._explained)
+        self.request.mailbox.put_later(lambda: self._finished(reason))
         self.request.mailbox.end()
+
+    def _explained(self) -> Explained:
+        """What the memories of all chunks did; of none if none were to be read."""
+        began = time.perf_counter()
+        chunks = explain(self._checkpoint, Transcript(self._transcript, self._answer)) if self._transcript else []
+        self.seconds["explain"] = time.perf_counter() - began
+        return Explained(tuple(chunks))
+
+    def _finished(self, reason: FinishReason) -> Finished:
+        self.seconds["total"] = time.perf_counter() - self.request.submitted
+        return Finished(reason, len(self._tokens), self.seconds)

@@ -74,7 +74,7 @@ class MemoryPool:
         Raises:
             Error: the source could not be asked at all; nothing is pinned.
         """
-        keys: list[Hashable] = [(source.scope, hit.shard, hit.seq) for hit in hits]
+        keys = _keys(source, hits)
         with self._loading:
             with self._lock:
                 found = [self._table.pin(key) for key in keys]
@@ -89,6 +89,14 @@ class MemoryPool:
         for number, slot in zip(missing, filled, strict=True):
             found[number] = slot
         return found
+
+    def codes(self, source: MemorySource, hits: Sequence[Hit]) -> list[bytes | None]:
+        """The key-values of each memory as they are stored, from RAM or else from the source; None for one that is gone.
+
+        Raises:
+            Error: the source could not be asked.
+        """
+        return self._values(source, _keys(source, hits), hits)
 
     def release(self, slots: Sequence[int]) -> None:
         """Undo the pins of one load."""
@@ -178,3 +186,7 @@ class MemoryPool:
             self.tokens[places] = tokens
         if self._stream is not None:
             self._stream.synchronize()
+
+
+def _keys(source: MemorySource, hits: Sequence[Hit]) -> list[Hashable]:
+    return [(source.scope, hit.shard, hit.seq) for hit in hits]

@@ -4,7 +4,7 @@ Dimensions: `B` batch, `H` query heads, `G` KV heads, `T` queries, `S` context k
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -110,7 +110,7 @@ def inputs(case: Case) -> Inputs:
     )
 
 
-def attended(given: Inputs) -> Tensor:
+def attended(given: Inputs, memory_weights: Tensor | None = None) -> Tensor:
     return attend(
         given.query,
         given.key,
@@ -120,6 +120,7 @@ def attended(given: Inputs) -> Tensor:
         memory_key=given.memory_key,
         memory_value=given.memory_value,
         memory_mask=given.memory_mask,
+        memory_weights=memory_weights,
     )
 
 
@@ -168,6 +169,19 @@ def _added(entry: Tensor) -> float:
 def test_equals_loops(case: Case) -> None:
     given = inputs(case)
     torch.testing.assert_close(attended(given), by_loops(given), atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if 0 < case.memories <= case.size], ids=lambda case: case.name)
+def test_the_shares_of_memory_tokens_equal_loops(case: Case) -> None:
+    """A value of 1 in a place of its own, and 0 in the context: the result is the token's share."""
+    given = inputs(case)
+    assert given.memory_value is not None
+    marks = torch.eye(case.memories, case.size).expand_as(given.memory_value)
+    given = replace(given, value=torch.zeros_like(given.value), memory_value=marks)
+    weights = torch.full((case.batch, case.heads, case.queries, case.memories), math.nan)
+    got = attended(given, weights)
+    torch.testing.assert_close(got, attended(given), atol=0, rtol=0)
+    torch.testing.assert_close(weights, by_loops(given)[..., : case.memories], atol=TOLERANCE, rtol=TOLERANCE)
 
 
 @cases

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memory3.answers import Finished, Recalled, Text
+from memory3.answers import ChunkExplanation, Explained, Finished, ReadMemory, Recalled, Text
 from memory3.protos.memory3.v1 import types_pb2 as pb
 from memory3.protos.memory3.v1.generation_service_pb2 import GenerateResponse
 from memory3.store.errors import InvalidArgument
@@ -22,7 +22,7 @@ from memory3.store.types import (
     MemoryReads,
     StoredDocument,
 )
-from memory3.wire import convert
+from memory3.wire import convert, events
 
 METADATA = st.dictionaries(
     st.text(max_size=8),
@@ -83,5 +83,14 @@ def test_events() -> None:
     hit = Hit("k", "t", 0.5, 3, {"a": True}, 4, 1, True)
     recalled = Recalled(2, (hit,), (3,))
     for event in (Text("x"), recalled, Finished("length", 3, {"total": 0.5}), Finished("stop", 0, {})):
-        assert convert.event_from_wire(convert.event_to_wire(event)) == event
-    assert convert.event_from_wire(GenerateResponse()) is None
+        assert events.event_from_wire(events.event_to_wire(event)) == event
+    assert events.event_from_wire(GenerateResponse()) is None
+
+
+def test_explanations() -> None:
+    """A loss of 0 and one that was not computed are two things."""
+    hits = [Hit(f"k{number}", "t", 0.5, 3, {"a": True}, number, 1, True) for number in range(3)]
+    read = (ReadMemory(hits[0], 0.25, -0.5), ReadMemory(hits[1], 0.1, 0.0), ReadMemory(hits[2], 0.1, None))
+    chunks = (ChunkExplanation(0, tuple(hits), read, 0.55), ChunkExplanation(7, (), (), 1.0))
+    for event in (Explained(chunks), Explained(())):
+        assert events.event_from_wire(events.event_to_wire(event)) == event
