@@ -58,6 +58,14 @@ class ChunkExplanation:
 
 
 @dataclass(frozen=True, slots=True)
+class Explaining:
+    """All text has come; `done` of the `total` memories that are left out in turn have been, for the explanation."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Explained:
     """What the memories of each chunk did, if it was asked for; comes just before the end, after all text."""
 
@@ -73,7 +81,7 @@ class Finished:
     seconds: Mapping[str, float]
 
 
-GenerationEvent: TypeAlias = Recalled | Text | Explained | Finished
+GenerationEvent: TypeAlias = Recalled | Text | Explaining | Explained | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +130,7 @@ class AnswerStream:
                 self._missing_shards.update(event.missing_shards)
             elif isinstance(event, Explained):
                 self._explanation = event.chunks
-            else:
+            elif isinstance(event, Finished):
                 self._finished = event
             yield event
 
