@@ -13,7 +13,7 @@ FinishReason: TypeAlias = Literal["stop", "length"]
 class Recalled:
     """Chunk number `chunk` of the sequence (64 tokens each, the prompt's first) now reads these memories.
 
-    `missing_shards` could not be asked for more, because they are damaged. `unread` were recalled too, and are not read:
+    `missing_shards` could not be asked for more, because they are damaged. `unread` were recalled too and are not read:
     they were deleted meanwhile, or their key-values could not be loaded.
     """
 
@@ -60,6 +60,14 @@ class ChunkExplanation:
 
 
 @dataclass(frozen=True, slots=True)
+class Explaining:
+    """All text has come; `done` of the `total` memories that are left out in turn have been, for the explanation."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Explained:
     """What the memories of each chunk did, if it was asked for; comes just before the end, after all text."""
 
@@ -75,7 +83,7 @@ class Finished:
     seconds: Mapping[str, float]
 
 
-GenerationEvent: TypeAlias = Recalled | Text | Explained | Finished
+GenerationEvent: TypeAlias = Recalled | Text | Explaining | Explained | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +132,7 @@ class AnswerStream:
                 self._missing_shards.update(event.missing_shards)
             elif isinstance(event, Explained):
                 self._explanation = event.chunks
-            else:
+            elif isinstance(event, Finished):
                 self._finished = event
             yield event
 

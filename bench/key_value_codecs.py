@@ -28,7 +28,7 @@ from memory3.model.evaluation.score import is_right
 from memory3.model.key_values import KeyValueForm
 from memory3.model.language_model import LanguageModel
 from memory3.model.layout import TRAINED
-from memory3.model.source import GenerationOptions
+from memory3.model.source import GenerationOptions, MemorySource
 from memory3.model.training.codebooks import sample, train_codebooks
 from memory3.model.training.worlds import World
 from memory3.store.types import Document, Hit
@@ -63,7 +63,7 @@ class Form:
         return LanguageModel(replace(model.checkpoint, layout=layout, codebooks=self.codebooks))
 
 
-class Recalled:
+class Recalled(MemorySource):
     """A memory source that has recalled already: the hits of each question, and key-values by seq."""
 
     def __init__(self, hits: Sequence[Hit], values: dict[int, bytes]) -> None:

@@ -60,8 +60,8 @@ class Embedded:
     """A data directory opened in this process; a context manager, safe to share between threads.
 
     The collection "default" always exists, and is of this process's embedder, and of so many `shards`, as long as it is
-    empty. `quotas` are those of each collection, `engine` the limits of what generates. Model and embedder are loaded by the
-    first call that needs them.
+    empty. `quotas` are those of each collection, `engine` the limits of what generates. Model and embedder are loaded
+    by the first call that needs them.
 
     Raises:
         DirectoryInUse: another process serves the directory; it names the address to connect to.

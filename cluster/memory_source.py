@@ -4,6 +4,7 @@ import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from ..model.source import MemorySource
 from ..store.collection import Collection
 from ..store.errors import Corrupted
 from ..store.filters.language import Filter
@@ -15,8 +16,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class CollectionSource:
-    """A `MemorySource` (model/source.py) over a collection; of documents that match `filter`, if given."""
+class CollectionSource(MemorySource):
+    """A `MemorySource` over a collection; of documents that match `filter`, if given."""
 
     collection: Collection
     models: Models
@@ -40,6 +41,10 @@ class CollectionSource:
             return found
         written = write_memories(self.collection, self.models.language_model, cold, stored=False)
         return [values or written.get(hit.seq) for hit, values in zip(hits, found, strict=True)]
+
+    def note_reads(self, hits: Sequence[Hit]) -> None:
+        """Count a read of memories that did not have to be fetched."""
+        self.collection.note_reads([hit.seq for hit in hits])
 
     def live(self, hits: Sequence[Hit]) -> list[bool]:
         """Whether each memory is still there."""

@@ -7,13 +7,13 @@ where the model looked; only leaving a memory out says what it did for the answe
 Dimensions: `B` batch, `H` query heads, `T` queries, `S` memories, `K` kept tokens of each, `M` = `S` * `K`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..answers import ChunkExplanation, ReadMemory
+from ..answers import ChunkExplanation, Explained, Explaining, ReadMemory
 from .attention import LayerMemories, MassRecorder
 from .checkpoint import Checkpoint
 from .context import Context
@@ -24,8 +24,10 @@ EXPLAINED_MEMORIES_MAX = 64
 """Memories that are left out in turn, for each of which a part of the sequence is read again."""
 
 
-def explain(checkpoint: Checkpoint, transcript: Transcript) -> list[ChunkExplanation]:
-    """Explain every chunk of a transcript.
+def explain(
+    checkpoint: Checkpoint, transcript: Transcript
+) -> Generator[Explaining, None, tuple[ChunkExplanation, ...]]:
+    """Explain every chunk of a transcript; yields before each memory that is left out, so that it can be stopped there.
 
     A memory's mass is the share of the softmax that its tokens got, as the mean over the chunk's queries, the memory
     layers and their heads. Its loss is log p(answer | all) - log p(answer | without it in this chunk), natural, over
@@ -34,6 +36,9 @@ def explain(checkpoint: Checkpoint, transcript: Transcript) -> list[ChunkExplana
 
     The memories of the last chunks are left out first, best first, at most `EXPLAINED_MEMORIES_MAX`; for the others,
     and where there is no answer, the loss is None.
+
+    Returns:
+        An explanation of each chunk, in their order.
     """
     left_out = _left_out(transcript)
     replay = _Replay(checkpoint, transcript, held_from=left_out[-1][0] if left_out else len(transcript.chunks))
@@ -42,13 +47,22 @@ def explain(checkpoint: Checkpoint, transcript: Transcript) -> list[ChunkExplana
         mass = _Mass(len(chunk.memories))
         as_read.append(replay.read(mass_recorder=mass))
         masses.append(mass.mean())
-    losses = {
-        (number, memory): sum(as_read[number:]) - replay.read_without(number, memory) for number, memory in left_out
-    }
-    return [
+    losses: dict[tuple[int, int], float] = {}
+    for number, memory in left_out:
+        yield Explaining(len(losses), len(left_out))
+        losses[number, memory] = sum(as_read[number:]) - replay.read_without(number, memory)
+    return tuple(
         _explanation(number, chunk, mass, [losses.get((number, memory)) for memory in range(len(chunk.memories))])
         for number, (chunk, mass) in enumerate(zip(transcript.chunks, masses, strict=True))
-    ]
+    )
+
+
+def explaining(checkpoint: Checkpoint, transcript: Transcript) -> Iterator[Explaining | Explained]:
+    """The events of an explanation; of one that read no memories it is empty."""
+    chunks: tuple[ChunkExplanation, ...] = ()
+    if transcript.chunks:
+        chunks = yield from explain(checkpoint, transcript)
+    yield Explained(chunks)
 
 
 class _Replay:

@@ -12,13 +12,13 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
-from ..answers import Explained, Finished, FinishReason, GenerationEvent, Recalled, Text
+from ..answers import Finished, FinishReason, GenerationEvent, Recalled, Text
 from ..store.errors import InvalidArgument
-from ..store.types import Hits
+from ..store.types import Hit, Hits
 from .attention import LayerMemories
 from .checkpoint import Checkpoint
 from .context import Context
-from .explanation import explain
+from .explanation import explaining
 from .layout import REFERENCE_TOKENS
 from .sampling import Sampler
 from .schedule import CHUNK_TOKENS, begins_at, prompt_chunks, prompt_queries, recalls_at
@@ -61,7 +61,7 @@ class Reading:
         logits = yield from self._prompt([*self._checkpoint.bos, *prompt], query)
         reason, tokens = yield from self._generate(logits)
         if self._options.explain:
-            yield self._explain()
+            yield from self._explain()
         self._seconds["total"] = time.perf_counter() - started
         yield Finished(reason, tokens, dict(self._seconds))
 
@@ -139,9 +139,8 @@ class Reading:
         self._seconds["model"] += time.perf_counter() - before
         return logits
 
-    def _explain(self) -> Explained:
+    def _explain(self) -> Iterator[GenerationEvent]:
         """What the memories of all chunks did; of none if none were to be read."""
         before = time.perf_counter()
-        chunks = explain(self._checkpoint, Transcript(self._transcript, self._answer)) if self._transcript else []
+        yield from explaining(self._checkpoint, Transcript(self._transcript, self._answer))
         self._seconds["explain"] = time.perf_counter() - before
-        return Explained(tuple(chunks))

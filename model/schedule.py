@@ -1,8 +1,8 @@
 """When a sequence recalls, and what for: chunks of 64 tokens, each with memories of its own (paper: inference).
 
-Each chunk of the prompt recalls for its own text. The first generated chunk keeps the memories of the last prompt chunk;
-then every 64 generated tokens are the next query. The paper recalls when the 64th token is there, and the model waits.
-Here recall is asked for a few tokens before, with the 64 tokens that stand then, so that it is done when they are read.
+Each chunk of the prompt recalls for its own text. The first generated chunk keeps the memories of the last chunk of the
+prompt; then every 64 generated tokens are the next query. The paper recalls when the 64th token is there, and the model
+waits. Here recall is asked for a few tokens before, with the 64 tokens that stand then, so that it is done in time.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +17,10 @@ def prompt_chunks(tokens: Sequence[int]) -> list[list[int]]:
     return [list(tokens[start : start + CHUNK_TOKENS]) for start in range(0, len(tokens), CHUNK_TOKENS)]
 
 
-def prompt_queries(chunks: Sequence[Sequence[int]], query: str | None, text: Callable[[Sequence[int]], str]) -> list[str]:
-    """What each chunk of a prompt recalls for: its own text, or `query` if that is given and the prompt is one chunk."""
+def prompt_queries(
+    chunks: Sequence[Sequence[int]], query: str | None, text: Callable[[Sequence[int]], str]
+) -> list[str]:
+    """What each chunk of a prompt recalls for: its own text, or `query`, if given, where the prompt is one chunk."""
     return [query] if query is not None and len(chunks) == 1 else [text(chunk) for chunk in chunks]
 
 

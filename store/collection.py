@@ -286,6 +286,11 @@ class Collection:
         check_seqs(seqs)
         return self._by_seq(seqs, lambda shard, part: shard.fetch_key_values(fingerprint, part))
 
+    def note_reads(self, seqs: Sequence[int]) -> None:
+        """Count one more read of key-values that the caller held and did not fetch."""
+        check_seqs(seqs)
+        self._by_seq(seqs, lambda shard, part: shard.note_reads(part))
+
     def changes(self, after: int, limit: int) -> builtins.list[Change]:
         """Return changes of one shard, of which `after` is a seq, in their order.
 

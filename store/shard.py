@@ -576,6 +576,12 @@ class Shard:
         self._maintenance.wake()
         self._notify()
 
+    def note_reads(self, seqs: Sequence[int]) -> builtins.list[None]:
+        """Count one more read of key-values that the caller held and did not fetch."""
+        with self._using():
+            self._key_values.reads.note(seqs)
+        return [None] * len(seqs)
+
     def _fetch(
         self, fingerprint: str, seqs: Sequence[int]
     ) -> tuple[builtins.list[bytes | None], builtins.list[Damaged]]:

@@ -21,17 +21,8 @@ NOT_IN_THE_PACKAGE = {"bench", "build", "dist", "docs", "runs", "tests"}
 DATA_FOLDERS = {"memory3.examples", "memory3.examples.harbour", "memory3.model.tiny"}
 PUBLIC = {
     *("connect", "open", "restore"),
-    *(
-        "Answer",
-        "AnswerStream",
-        "ChunkExplanation",
-        "Explained",
-        "Finished",
-        "GenerationEvent",
-        "ReadMemory",
-        "Recalled",
-    ),
-    "Text",
+    *("Answer", "AnswerStream", "ChunkExplanation", "Explained", "Explaining", "Finished", "GenerationEvent"),
+    *("ReadMemory", "Recalled", "Text"),
     *("BackupReport", "CheckReport", "CollectionBackup", "CollectionInfo", "CollectionStats", "CompactReport", "Count"),
     *("Change", "ChangeStream", "DeleteReceipt", "Document", "Hit", "Hits", "IndexKind", "IndexState"),
     *("MemoryReads", "Page", "Quotas", "StoredDocument", "UpsertResult"),

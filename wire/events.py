@@ -1,8 +1,8 @@
 """The events of a generation to protobuf messages and back."""
 
-from ..answers import ChunkExplanation, Explained, Finished, GenerationEvent, ReadMemory, Recalled, Text
+from ..answers import ChunkExplanation, Explained, Explaining, Finished, GenerationEvent, ReadMemory, Recalled, Text
 from ..protos.memory3.v1 import generation_service_pb2 as pb
-from .convert import hit_from_wire, hit_to_wire
+from .convert import hit_from_wire, hit_to_wire, progress_to_wire
 
 
 def event_to_wire(event: GenerationEvent) -> pb.GenerateResponse:
@@ -11,10 +11,10 @@ def event_to_wire(event: GenerationEvent) -> pb.GenerateResponse:
     if isinstance(event, Recalled):
         memories = [hit_to_wire(hit) for hit in event.memories]
         unread = [hit_to_wire(hit) for hit in event.unread]
-        recalled = pb.Recalled(
-            chunk=event.chunk, memories=memories, missing_shards=event.missing_shards, unread=unread
-        )
+        recalled = pb.Recalled(chunk=event.chunk, memories=memories, missing_shards=event.missing_shards, unread=unread)
         return pb.GenerateResponse(recalled=recalled)
+    if isinstance(event, Explaining):
+        return pb.GenerateResponse(explaining=progress_to_wire(event.done, event.total))
     if isinstance(event, Explained):
         explained = pb.Explained(chunks=map(explanation_to_wire, event.chunks))
         return pb.GenerateResponse(explained=explained)
@@ -33,6 +33,8 @@ def event_from_wire(response: pb.GenerateResponse) -> GenerationEvent | None:
         memories = tuple(hit_from_wire(hit) for hit in recalled.memories)
         unread = tuple(hit_from_wire(hit) for hit in recalled.unread)
         return Recalled(recalled.chunk, memories, tuple(recalled.missing_shards), unread)
+    if kind == "explaining":
+        return Explaining(response.explaining.done, response.explaining.total)
     if kind == "explained":
         return Explained(tuple(map(explanation_from_wire, response.explained.chunks)))
     if kind == "finished":

@@ -14,15 +14,16 @@ class Mailbox:
     """
 
     def __init__(self) -> None:
-        self._items: SimpleQueue[GenerationEvent | Callable[[], GenerationEvent] | BaseException | None] = SimpleQueue()
+        self._items: SimpleQueue[Iterator[GenerationEvent] | BaseException | None] = SimpleQueue()
+        self._present: Iterator[GenerationEvent] = iter(())
         self.unwanted = False
 
     def put(self, event: GenerationEvent) -> None:
-        self._items.put(event)
+        self._items.put(iter((event,)))
 
-    def put_later(self, make: Callable[[], GenerationEvent]) -> None:
-        """An event that takes long to make: its caller makes it, in a thread of its own, when it comes to it."""
-        self._items.put(make)
+    def put_later(self, events: Iterator[GenerationEvent]) -> None:
+        """Events that take long to make: the caller makes them, in a thread of its own, when it comes to them."""
+        self._items.put(events)
 
     def end(self, error: BaseException | None = None) -> None:
         """No more events come; `error` is raised at the caller's."""
@@ -34,14 +35,15 @@ class Mailbox:
         Raises:
             StopIteration: there is none any more.
         """
-        item = self._items.get()
-        if item is None:
-            self._items.put(None)
-            raise StopIteration
-        if isinstance(item, BaseException):
-            self._items.put(None)
-            raise item
-        return item() if callable(item) else item
+        while not self.unwanted:
+            for event in self._present:
+                return event
+            item = self._items.get()
+            if item is None or isinstance(item, BaseException):
+                self._items.put(None)
+                raise item or StopIteration
+            self._present = item
+        raise StopIteration
 
 
 class Generation(Iterator[GenerationEvent]):

@@ -9,7 +9,7 @@ Dimensions: `L` layers, `R` rows, `G` KV heads, `H` query heads, `M` room for me
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -150,7 +150,7 @@ class RowAttention:
 
     key: Tensor
     value: Tensor
-    memory_layers: Sequence[int] | set[int]
+    memory_layers: Container[int]
     front: int
     rows: Tensor
     places: Tensor

@@ -1,14 +1,14 @@
 """A sequence on its way: where it stands in the schedule, what it reads, and the text that it has made."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from ...answers import Explained, Finished, FinishReason, Recalled, Text
+from ...answers import Finished, FinishReason, GenerationEvent, Recalled, Text
 from ...store.types import Hit, Hits
 from ..checkpoint import Checkpoint
-from ..explanation import explain
+from ..explanation import explaining
 from ..sampling import Sampler
 from ..schedule import CHUNK_TOKENS, begins_at, recalls_at
 from ..source import MemorySource
@@ -122,18 +122,13 @@ class Running:
         """Send the rest of the text and the last event."""
         if rest := self._stream.flush():
             self.request.mailbox.put(Text(rest))
-        if self.request.options.explain:
-            self.request.mailbox.put_later(self._explained)
-        self.request.mailbox.put_later(lambda: self._finished(reason))
+        self.request.mailbox.put_later(self._last_events(reason))
         self.request.mailbox.end()
 
-    def _explained(self) -> Explained:
-        """What the memories of all chunks did; of none if none were to be read."""
-        began = time.perf_counter()
-        chunks = explain(self._checkpoint, Transcript(self._transcript, self._answer)) if self._transcript else []
-        self.seconds["explain"] = time.perf_counter() - began
-        return Explained(tuple(chunks))
-
-    def _finished(self, reason: FinishReason) -> Finished:
+    def _last_events(self, reason: FinishReason) -> Iterator[GenerationEvent]:
+        if self.request.options.explain:
+            began = time.perf_counter()
+            yield from explaining(self._checkpoint, Transcript(self._transcript, self._answer))
+            self.seconds["explain"] = time.perf_counter() - began
         self.seconds["total"] = time.perf_counter() - self.request.submitted
-        return Finished(reason, len(self._tokens), self.seconds)
+        yield Finished(reason, len(self._tokens), self.seconds)

@@ -81,8 +81,11 @@ class MemoryPool:
                 self._counts["device_hits"] += sum(slot is not None for slot in found)
             try:
                 missing = [number for number, slot in enumerate(found) if slot is None]
-                values = self._values(source, [keys[n] for n in missing], [hits[n] for n in missing])
+                values, fetched = self._values(source, [keys[n] for n in missing], [hits[n] for n in missing])
                 filled = self._fill([keys[n] for n in missing], values)
+                fresh = {missing[number] for number in fetched}
+                # What is fetched counts as read by itself.
+                source.note_reads([hit for number, hit in enumerate(hits) if number not in fresh])
             except BaseException:
                 self.release([slot for slot in found if slot is not None])
                 raise
@@ -91,12 +94,12 @@ class MemoryPool:
         return found
 
     def codes(self, source: MemorySource, hits: Sequence[Hit]) -> list[bytes | None]:
-        """The key-values of each memory as they are stored, from RAM or else from the source; None for one that is gone.
+        """The key-values of each memory as they are stored; None for one that is gone.
 
         Raises:
             Error: the source could not be asked.
         """
-        return self._values(source, _keys(source, hits), hits)
+        return self._values(source, _keys(source, hits), hits)[0]
 
     def release(self, slots: Sequence[int]) -> None:
         """Undo the pins of one load."""
@@ -112,14 +115,14 @@ class MemoryPool:
 
     def _values(
         self, source: MemorySource, keys: Sequence[Hashable], hits: Sequence[Hit]
-    ) -> list[bytes | None]:
-        """Coded key-values from RAM, or else from the source."""
+    ) -> tuple[list[bytes | None], list[int]]:
+        """Coded key-values from RAM, or else from the source; and the places of those from the source."""
         with self._lock:
             values = [self._codes.get(key) for key in keys]
             self._counts["ram_hits"] += sum(value is not None for value in values)
         wanted = [number for number, value in enumerate(values) if value is None]
         if not wanted:
-            return values
+            return values, wanted
         fetched = source.key_values([hits[number] for number in wanted])
         with self._lock:
             for number, value in zip(wanted, fetched, strict=True):
@@ -129,7 +132,7 @@ class MemoryPool:
                 else:
                     self._counts["fetched"] += 1
                     self._codes.put(keys[number], value)
-        return values
+        return values, wanted
 
     def _fill(self, keys: Sequence[Hashable], values: Sequence[bytes | None]) -> list[int | None]:
         """Decode what is there into slots, and let it be found."""

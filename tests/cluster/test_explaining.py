@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from memory3.answers import Answer, Explained, Finished
+from memory3.answers import Answer, Explained, Explaining, Finished
 from memory3.client import Client
 from memory3.cluster.embedded import Embedded
 from memory3.store.types import Document
@@ -43,7 +43,8 @@ def test_client_and_embedded_explain_alike(client: Client, memory: Embedded, col
 def test_the_explanation_comes_before_the_end(client: Client, collection: str) -> None:
     client.upsert(DOCUMENTS, collection=collection)
     with client.ask("Who keeps bees?", max_tokens=4, collection=collection, explain=True) as stream:
-        *_, explained, finished = stream.events()
+        *_, explaining, explained, finished = stream.events()
+    assert explaining == Explaining(2, 3)
     assert isinstance(explained, Explained) and isinstance(finished, Finished)
     without = client.ask("Who?", max_tokens=4, memories=0, collection=collection, explain=True).result()
     assert without.explanation == () and "explain" in without.seconds

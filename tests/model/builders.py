@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import torch
+from memory3.model.source import MemorySource
 from memory3.store.types import Hit
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel
@@ -219,7 +220,7 @@ def hit(number: int, text: str = "") -> Hit:
     return Hit(key=f"key-{number}", text=text, score=1.0 - number / 100, version=number, metadata={}, seq=number)
 
 
-class Scripted:
+class Scripted(MemorySource):
     """A memory source whose n-th query finds the n-th list of memories (the last one from then on).
 
     Attributes:
@@ -231,13 +232,6 @@ class Scripted:
         self._values = values
         self._gone = set(gone)
         self.queries: list[str] = []
-
-    @property
-    def scope(self) -> str:
-        return "scripted"
-
-    def live(self, hits: Sequence[Hit]) -> list[bool]:
-        return [True] * len(hits)
 
     def recall(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         found = []

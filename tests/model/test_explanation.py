@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from memory3.answers import ChunkExplanation, Explained, Finished, GenerationEvent, Recalled, Text
+from memory3.answers import ChunkExplanation, Explained, Explaining, Finished, GenerationEvent, Recalled, Text
 from memory3.model import explanation
 from memory3.model.attention import LayerMemories
 from memory3.model.context import Context
-from memory3.model.explanation import explain
 from memory3.model.language_model import LanguageModel
 from memory3.model.layout import REFERENCE_TOKENS, MemoryLayout
 from memory3.model.reader import Reading
@@ -71,6 +70,17 @@ def explained(events: Sequence[GenerationEvent]) -> tuple[ChunkExplanation, ...]
     (event,) = [event for event in events if isinstance(event, Explained)]
     assert event is events[-2] and isinstance(events[-1], Finished)
     return event.chunks
+
+
+def explain(model: LanguageModel, transcript: Transcript) -> tuple[ChunkExplanation, ...]:
+    """The explanation itself, without what is told on the way."""
+    going = explanation.explain(model.checkpoint, transcript)
+    while True:
+        try:
+            next(going)
+        except StopIteration as end:
+            chunks: tuple[ChunkExplanation, ...] = end.value
+            return chunks
 
 
 def losses(chunk: ChunkExplanation) -> list[float]:
@@ -172,7 +182,7 @@ def slow_reading(
 
 def compare(model: LanguageModel, plain: PreTrainedModel, transcript: Transcript) -> None:
     """The explanation of a transcript with what the slow reference makes of it."""
-    chunks = explain(model.checkpoint, transcript)
+    chunks = explain(model, transcript)
     masses, as_read = slow_reading(model, plain, transcript)
     assert len(chunks) == len(transcript.chunks)
     for number, chunk in enumerate(chunks):
@@ -192,7 +202,7 @@ def test_masses_and_losses_equal_the_slow_reference(
     events, transcript = read(model, tokens, prompt_tokens)
     assert len(transcript.answer) == tokens
     compare(model, plain_model("llama"), transcript)
-    assert explained(events) == tuple(explain(model.checkpoint, transcript))
+    assert explained(events) == explain(model, transcript)
 
 
 def test_generated_chunks_are_explained_too(model: LanguageModel, plain_model: Plain) -> None:
@@ -217,8 +227,8 @@ def test_the_others_keep_their_weight_when_the_best_is_left_out(model: LanguageM
     compare(weighed, plain_model("llama"), transcript)
     first, *_ = transcript.chunks
     without = replace(first, memories=first.memories[1:])
-    loss = losses(explain(weighed.checkpoint, transcript)[0])[0]
-    raised = explain(weighed.checkpoint, Transcript([without], transcript.answer))
+    loss = losses(explain(weighed, transcript)[0])[0]
+    raised = explain(weighed, Transcript([without], transcript.answer))
     kept = slow_reading(weighed, plain_model("llama"), transcript, (0, 0))[0][0]
     assert loss and sum(kept) < 0.8 * sum(memory.mass for memory in raised[0].read)
 
@@ -261,9 +271,9 @@ def test_a_chunk_that_reads_nothing_attends_to_the_context_alone(model: Language
 def test_beyond_the_limit_a_loss_is_not_computed(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last chunks come first, and what is not computed is None and never 0."""
     _, transcript = read(model, 3, 140)
-    whole = explain(model.checkpoint, transcript)
+    whole = explain(model, transcript)
     monkeypatch.setattr(explanation, "EXPLAINED_MEMORIES_MAX", 3)
-    bounded = explain(model.checkpoint, transcript)
+    bounded = explain(model, transcript)
     assert [len(chunk.read) for chunk in bounded] == [3, 2, 0]
     assert [memory.log_probability_loss is None for memory in bounded[0].read] == [False, True, True]
     assert losses(bounded[1]) == pytest.approx(losses(whole[1]), abs=1e-6)
@@ -278,6 +288,30 @@ def test_the_token_that_ends_an_answer_belongs_to_it(model: LanguageModel) -> No
     assert isinstance(events[-1], Finished) and events[-1].tokens == 0
     assert ended.answer == transcript.answer
     assert all(losses(explained(events)[0]))
+
+
+def test_an_explanation_tells_how_far_it_is_and_stops_when_it_is_closed(model: LanguageModel) -> None:
+    """Nobody who went away is worked for longer than it takes to leave one memory out."""
+    events, _ = read(model, 3)
+    assert [event for event in events if isinstance(event, Explaining)] == [Explaining(n, 3) for n in range(3)]
+    passes = 0
+
+    def count(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+
+    source = Scripted(SCRIPT, dict(enumerate(model.write(TEXTS))))
+    going = model.generate("bees", source, options=GenerationOptions(max_tokens=3, explain=True))
+    handle = model.checkpoint.model.register_forward_hook(count)
+    try:
+        while not isinstance(event := next(going), Explaining):
+            pass
+        before = passes
+        assert next(going) == replace(event, done=1) and passes == before + 1
+        going.close()  # type: ignore[attr-defined]
+        assert passes == before + 1
+    finally:
+        handle.remove()
 
 
 def test_without_memories_there_is_nothing_to_explain(model: LanguageModel) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memory3.answers import ChunkExplanation, Explained, Finished, ReadMemory, Recalled, Text
+from memory3.answers import ChunkExplanation, Explained, Explaining, Finished, ReadMemory, Recalled, Text
 from memory3.protos.memory3.v1 import types_pb2 as pb
 from memory3.protos.memory3.v1.generation_service_pb2 import GenerateResponse
 from memory3.store.errors import InvalidArgument
@@ -92,5 +92,5 @@ def test_explanations() -> None:
     hits = [Hit(f"k{number}", "t", 0.5, 3, {"a": True}, number, 1, True) for number in range(3)]
     read = (ReadMemory(hits[0], 0.25, -0.5), ReadMemory(hits[1], 0.1, 0.0), ReadMemory(hits[2], 0.1, None))
     chunks = (ChunkExplanation(0, tuple(hits), read, 0.55), ChunkExplanation(7, (), (), 1.0))
-    for event in (Explained(chunks), Explained(())):
+    for event in (Explaining(3, 25), Explained(chunks), Explained(())):
         assert events.event_from_wire(events.event_to_wire(event)) == event

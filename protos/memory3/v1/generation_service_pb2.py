@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from . import types_pb2 as memory3_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#memory3/v1/generation_service.proto\x12\nmemory3.v1\x1a\x16memory3/v1/types.proto\"\xd1\x02\n\x0fGenerateRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x10\n\x06prompt\x18\x02 \x01(\tH\x00\x12\x12\n\x08question\x18\x03 \x01(\tH\x00\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x15\n\x08memories\x18\x05 \x01(\rH\x02\x88\x01\x01\x12\x18\n\x0btemperature\x18\x06 \x01(\x02H\x03\x88\x01\x01\x12\x12\n\x05top_p\x18\x07 \x01(\x02H\x04\x88\x01\x01\x12\x12\n\x05top_k\x18\x0c \x01(\rH\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x06\x88\x01\x01\x12\x0c\n\x04stop\x18\t \x03(\t\x12\x0e\n\x06\x66ilter\x18\n \x01(\t\x12\x0f\n\x07\x65xplain\x18\x0b \x01(\x08\x42\x07\n\x05inputB\r\n\x0b_max_tokensB\x0b\n\t_memoriesB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seed\"\xab\x01\n\x10GenerateResponse\x12(\n\x08recalled\x18\x01 \x01(\x0b\x32\x14.memory3.v1.RecalledH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x14.memory3.v1.FinishedH\x00\x12*\n\texplained\x18\x04 \x01(\x0b\x32\x15.memory3.v1.ExplainedH\x00\x42\x07\n\x05\x65vent\"u\n\x08Recalled\x12\r\n\x05\x63hunk\x18\x01 \x01(\r\x12!\n\x08memories\x18\x02 \x03(\x0b\x32\x0f.memory3.v1.Hit\x12\x16\n\x0emissing_shards\x18\x03 \x03(\r\x12\x1f\n\x06unread\x18\x04 \x03(\x0b\x32\x0f.memory3.v1.Hit\"9\n\tExplained\x12,\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x1c.memory3.v1.ChunkExplanation\"\x80\x01\n\x10\x43hunkExplanation\x12\r\n\x05\x63hunk\x18\x01 \x01(\r\x12!\n\x08recalled\x18\x02 \x03(\x0b\x32\x0f.memory3.v1.Hit\x12$\n\x04read\x18\x03 \x03(\x0b\x32\x16.memory3.v1.ReadMemory\x12\x14\n\x0c\x63ontext_mass\x18\x04 \x01(\x01\"t\n\nReadMemory\x12\x1c\n\x03hit\x18\x01 \x01(\x0b\x32\x0f.memory3.v1.Hit\x12\x0c\n\x04mass\x18\x02 \x01(\x01\x12!\n\x14log_probability_loss\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x17\n\x15_log_probability_loss\"\xa8\x01\n\x08\x46inished\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.memory3.v1.FinishReason\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x32\n\x07seconds\x18\x03 \x03(\x0b\x32!.memory3.v1.Finished.SecondsEntry\x1a.\n\x0cSecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"0\n\x0cWriteRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\"3\n\rWriteResponse\x12\x0f\n\x07written\x18\x01 \x01(\x04\x12\x11\n\tremaining\x18\x02 \x01(\x04*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\x9a\x01\n\x11GenerationService\x12G\n\x08Generate\x12\x1b.memory3.v1.GenerateRequest\x1a\x1c.memory3.v1.GenerateResponse0\x01\x12<\n\x05Write\x12\x18.memory3.v1.WriteRequest\x1a\x19.memory3.v1.WriteResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#memory3/v1/generation_service.proto\x12\nmemory3.v1\x1a\x16memory3/v1/types.proto\"\xd1\x02\n\x0fGenerateRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x10\n\x06prompt\x18\x02 \x01(\tH\x00\x12\x12\n\x08question\x18\x03 \x01(\tH\x00\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x15\n\x08memories\x18\x05 \x01(\rH\x02\x88\x01\x01\x12\x18\n\x0btemperature\x18\x06 \x01(\x02H\x03\x88\x01\x01\x12\x12\n\x05top_p\x18\x07 \x01(\x02H\x04\x88\x01\x01\x12\x12\n\x05top_k\x18\x0c \x01(\rH\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x06\x88\x01\x01\x12\x0c\n\x04stop\x18\t \x03(\t\x12\x0e\n\x06\x66ilter\x18\n \x01(\t\x12\x0f\n\x07\x65xplain\x18\x0b \x01(\x08\x42\x07\n\x05inputB\r\n\x0b_max_tokensB\x0b\n\t_memoriesB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seed\"\xd7\x01\n\x10GenerateResponse\x12(\n\x08recalled\x18\x01 \x01(\x0b\x32\x14.memory3.v1.RecalledH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x14.memory3.v1.FinishedH\x00\x12*\n\texplained\x18\x04 \x01(\x0b\x32\x15.memory3.v1.ExplainedH\x00\x12*\n\nexplaining\x18\x05 \x01(\x0b\x32\x14.memory3.v1.ProgressH\x00\x42\x07\n\x05\x65vent\"u\n\x08Recalled\x12\r\n\x05\x63hunk\x18\x01 \x01(\r\x12!\n\x08memories\x18\x02 \x03(\x0b\x32\x0f.memory3.v1.Hit\x12\x16\n\x0emissing_shards\x18\x03 \x03(\r\x12\x1f\n\x06unread\x18\x04 \x03(\x0b\x32\x0f.memory3.v1.Hit\"9\n\tExplained\x12,\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x1c.memory3.v1.ChunkExplanation\"\x80\x01\n\x10\x43hunkExplanation\x12\r\n\x05\x63hunk\x18\x01 \x01(\r\x12!\n\x08recalled\x18\x02 \x03(\x0b\x32\x0f.memory3.v1.Hit\x12$\n\x04read\x18\x03 \x03(\x0b\x32\x16.memory3.v1.ReadMemory\x12\x14\n\x0c\x63ontext_mass\x18\x04 \x01(\x01\"t\n\nReadMemory\x12\x1c\n\x03hit\x18\x01 \x01(\x0b\x32\x0f.memory3.v1.Hit\x12\x0c\n\x04mass\x18\x02 \x01(\x01\x12!\n\x14log_probability_loss\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x17\n\x15_log_probability_loss\"\xa8\x01\n\x08\x46inished\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.memory3.v1.FinishReason\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x32\n\x07seconds\x18\x03 \x03(\x0b\x32!.memory3.v1.Finished.SecondsEntry\x1a.\n\x0cSecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"0\n\x0cWriteRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\"3\n\rWriteResponse\x12\x0f\n\x07written\x18\x01 \x01(\x04\x12\x11\n\tremaining\x18\x02 \x01(\x04*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\x9a\x01\n\x11GenerationService\x12G\n\x08Generate\x12\x1b.memory3.v1.GenerateRequest\x1a\x1c.memory3.v1.GenerateResponse0\x01\x12<\n\x05Write\x12\x18.memory3.v1.WriteRequest\x1a\x19.memory3.v1.WriteResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,28 +34,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FINISHED_SECONDSENTRY']._loaded_options = None
   _globals['_FINISHED_SECONDSENTRY']._serialized_options = b'8\001'
-  _globals['_FINISHREASON']._serialized_start=1290
-  _globals['_FINISHREASON']._serialized_end=1385
+  _globals['_FINISHREASON']._serialized_start=1334
+  _globals['_FINISHREASON']._serialized_end=1429
   _globals['_GENERATEREQUEST']._serialized_start=76
   _globals['_GENERATEREQUEST']._serialized_end=413
   _globals['_GENERATERESPONSE']._serialized_start=416
-  _globals['_GENERATERESPONSE']._serialized_end=587
-  _globals['_RECALLED']._serialized_start=589
-  _globals['_RECALLED']._serialized_end=706
-  _globals['_EXPLAINED']._serialized_start=708
-  _globals['_EXPLAINED']._serialized_end=765
-  _globals['_CHUNKEXPLANATION']._serialized_start=768
-  _globals['_CHUNKEXPLANATION']._serialized_end=896
-  _globals['_READMEMORY']._serialized_start=898
-  _globals['_READMEMORY']._serialized_end=1014
-  _globals['_FINISHED']._serialized_start=1017
-  _globals['_FINISHED']._serialized_end=1185
-  _globals['_FINISHED_SECONDSENTRY']._serialized_start=1139
-  _globals['_FINISHED_SECONDSENTRY']._serialized_end=1185
-  _globals['_WRITEREQUEST']._serialized_start=1187
-  _globals['_WRITEREQUEST']._serialized_end=1235
-  _globals['_WRITERESPONSE']._serialized_start=1237
-  _globals['_WRITERESPONSE']._serialized_end=1288
-  _globals['_GENERATIONSERVICE']._serialized_start=1388
-  _globals['_GENERATIONSERVICE']._serialized_end=1542
+  _globals['_GENERATERESPONSE']._serialized_end=631
+  _globals['_RECALLED']._serialized_start=633
+  _globals['_RECALLED']._serialized_end=750
+  _globals['_EXPLAINED']._serialized_start=752
+  _globals['_EXPLAINED']._serialized_end=809
+  _globals['_CHUNKEXPLANATION']._serialized_start=812
+  _globals['_CHUNKEXPLANATION']._serialized_end=940
+  _globals['_READMEMORY']._serialized_start=942
+  _globals['_READMEMORY']._serialized_end=1058
+  _globals['_FINISHED']._serialized_start=1061
+  _globals['_FINISHED']._serialized_end=1229
+  _globals['_FINISHED_SECONDSENTRY']._serialized_start=1183
+  _globals['_FINISHED_SECONDSENTRY']._serialized_end=1229
+  _globals['_WRITEREQUEST']._serialized_start=1231
+  _globals['_WRITEREQUEST']._serialized_end=1279
+  _globals['_WRITERESPONSE']._serialized_start=1281
+  _globals['_WRITERESPONSE']._serialized_end=1332
+  _globals['_GENERATIONSERVICE']._serialized_start=1432
+  _globals['_GENERATIONSERVICE']._serialized_end=1586
 # @@protoc_insertion_point(module_scope)

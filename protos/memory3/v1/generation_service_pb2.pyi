@@ -46,16 +46,18 @@ class GenerateRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., prompt: _Optional[str] = ..., question: _Optional[str] = ..., max_tokens: _Optional[int] = ..., memories: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ..., explain: _Optional[bool] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("recalled", "text", "finished", "explained")
+    __slots__ = ("recalled", "text", "finished", "explained", "explaining")
     RECALLED_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     EXPLAINED_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINING_FIELD_NUMBER: _ClassVar[int]
     recalled: Recalled
     text: str
     finished: Finished
     explained: Explained
-    def __init__(self, recalled: _Optional[_Union[Recalled, _Mapping[str, object]]] = ..., text: _Optional[str] = ..., finished: _Optional[_Union[Finished, _Mapping[str, object]]] = ..., explained: _Optional[_Union[Explained, _Mapping[str, object]]] = ...) -> None: ...
+    explaining: _types_pb2.Progress
+    def __init__(self, recalled: _Optional[_Union[Recalled, _Mapping[str, object]]] = ..., text: _Optional[str] = ..., finished: _Optional[_Union[Finished, _Mapping[str, object]]] = ..., explained: _Optional[_Union[Explained, _Mapping[str, object]]] = ..., explaining: _Optional[_Union[_types_pb2.Progress, _Mapping[str, object]]] = ...) -> None: ...
 
 class Recalled(_message.Message):
     __slots__ = ("chunk", "memories", "missing_shards", "unread")

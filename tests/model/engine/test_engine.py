@@ -17,7 +17,7 @@ from memory3.model.engine.engine import Engine
 from memory3.model.engine.limits import EngineLimits
 from memory3.model.language_model import LanguageModel
 from memory3.model.layout import MemoryLayout
-from memory3.model.source import GenerationOptions
+from memory3.model.source import GenerationOptions, MemorySource
 from memory3.store.errors import Corrupted, DeadlineExceeded, InvalidArgument, ResourceExhausted, Unavailable
 from memory3.store.types import Hit, Hits
 
@@ -29,14 +29,13 @@ WORDS = ["bees", " honey", " roof", " clocks", " Mira", " the", " of", " ferry",
 SMALL = EngineLimits(running_max=4, waiting_max=2, context_tokens_max=4_096, slots=128, ram_bytes=1 << 20)
 
 
-class Found:
+class Found(MemorySource):
     """A source that finds, for each text, memories that follow from the text alone: the same in any order of calls."""
 
     def __init__(self, model: LanguageModel) -> None:
         random = Random(7)
         self._texts = ["".join(random.choices(WORDS, k=random.randrange(1, 20))) for _ in range(30)]
         self._values = dict(enumerate(model.write(self._texts)))
-        self.scope = object()
         self.gone: set[int] = set()
         self.damaged: set[int] = set()
         self.calls: list[int] = []
@@ -125,7 +124,9 @@ REQUESTS = [
 ]
 
 
-@pytest.mark.parametrize("limits", [SMALL, replace(SMALL, running_max=12), replace(SMALL, running_max=1, waiting_max=20)])
+@pytest.mark.parametrize(
+    "limits", [SMALL, replace(SMALL, running_max=12), replace(SMALL, running_max=1, waiting_max=20)]
+)
 def test_each_gets_what_it_would_get_alone(limits: EngineLimits, model: LanguageModel) -> None:
     """Long and short prompts, greedy and drawn, with and without memories, joining and leaving all the time."""
     source = Found(model)
@@ -405,9 +406,7 @@ def test_a_storm_of_callers_gets_what_each_would_get_alone(model: LanguageModel)
     """Callers that come, go, and close amid their answers; every whole answer is right."""
     source = Found(model)
     options = [replace(options, max_tokens=min(options.max_tokens, 70)) for _, options in REQUESTS]
-    expected = [
-        read(list(model.generate(text, source, options=options[n]))) for n, (text, _) in enumerate(REQUESTS)
-    ]
+    expected = [read(list(model.generate(text, source, options=options[n]))) for n, (text, _) in enumerate(REQUESTS)]
     wrong: list[int] = []
     whole = [0] * 6
 

@@ -10,6 +10,7 @@ import torch
 from memory3.model.key_values import KeyValueForm
 from memory3.model.layout import MemoryLayout
 from memory3.model.pool.memory_pool import MemoryPool
+from memory3.model.source import MemorySource
 from memory3.store.errors import Unavailable
 from memory3.store.types import Hit
 
@@ -18,19 +19,27 @@ from ..builders import hit
 FORM = KeyValueForm(MemoryLayout((1, 3), kept_tokens=4, rule="key_value_norm", stored="float32"), 2, 8)
 
 
-class Source:
+class Source(MemorySource):
     """Key-values whose numbers are all `seq`, plus the scope's own; some gone, some damaged."""
 
     def __init__(self, scope: Hashable = "a", offset: float = 0.0) -> None:
-        self.scope = scope
+        self._scope = scope
         self.offset = offset
         self.gone: set[int] = set()
         self.damaged: set[int] = set()
         self.fetched: list[int] = []
+        self.noted: list[int] = []
         self.down = False
+
+    @property
+    def scope(self) -> Hashable:
+        return self._scope
 
     def recall(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         raise AssertionError("the pool does not recall")
+
+    def note_reads(self, hits: Sequence[Hit]) -> None:
+        self.noted += [found.seq for found in hits]
 
     def live(self, hits: Sequence[Hit]) -> list[bool]:
         return [found.seq not in self.gone for found in hits]
@@ -70,7 +79,7 @@ def test_a_load_brings_each_memory_into_a_slot_of_its_own() -> None:
     slots = pool.load(source, [hit(3), hit(5), hit(6)])
     assert len(set(slots)) == 3 and all(holds(pool, slot, seq) for slot, seq in zip(slots, (3, 5, 6), strict=True))
     assert pool.load(source, [hit(5), hit(3)]) == [slots[1], slots[0]]
-    assert source.fetched == [3, 5, 6]
+    assert source.fetched == [3, 5, 6] and source.noted == [5, 3]
     stats = pool.stats()
     assert (stats.device_hits, stats.fetched, stats.memories, stats.pinned) == (2, 3, 3, 3)
 
@@ -82,6 +91,8 @@ def test_what_was_pushed_out_comes_back_from_ram() -> None:
         assert holds(pool, slots[0], seq)
         pool.release([slot for slot in slots if slot is not None])
     assert source.fetched == [1, 2, 3] and pool.stats().ram_hits == 1
+    # What was not fetched is told as read.
+    assert source.noted == [1]
 
 
 def test_ram_is_bounded_in_bytes() -> None:

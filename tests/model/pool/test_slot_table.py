@@ -1,9 +1,9 @@
 """The slot table equals a simple model of it under any sequence of calls, and never hands out what is read."""
 
-from memory3.model.pool.slot_table import SlotTable
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from memory3.model.pool.slot_table import SlotTable
 
 KEYS = st.integers(0, 9)
 
