@@ -2,7 +2,8 @@
 
 All query heads of a KV head form one tile, so that its keys are read once. A long context is split between programs,
 where the batch alone would leave processors idle; the first of them reads the memories. Each writes its own weighted
-mean and the logarithm of its sum of powers, which a second kernel joins into one softmax.
+mean and the logarithm of its sum of powers, which a second kernel joins into one softmax. A head lies in one tile
+whatever its size: decoding waits for memory, not for products, and what is empty is not read.
 
 Dimensions: those of kernels/blocks.py; `L` splits of the longest context.
 """
@@ -16,12 +17,12 @@ from ..blocks import PAGE_TOKENS, Blocks, Pages, Slots
 from .launch import (
     LANES,
     check_arrays,
-    head_parts,
+    decode_settings,
+    head_whole,
     key_values,
     memory_tile,
     power_of_two,
     processors,
-    settings,
     table,
 )  # fmt: skip
 from .tiles import LOG2_E, empty_state, load_query, read_context, read_memories, store_state, write_mass
@@ -88,8 +89,8 @@ def _run(
     """Each split's results into `parts` (L, N, H, D) and `logs` (L, N, H), and the mass within the first split."""
     queries, heads, size = query.shape
     groups = pages.key.shape[1]
-    main, rest = head_parts(size)
-    chosen = settings("decode", main + rest, query)
+    whole = head_whole(size)
+    chosen = decode_settings(whole, query)
     tile = memory_tile(slots, blocks, chosen.tile)
     check_arrays(blocks.first, blocks.length, *([] if slots is None else [slots.tokens]))
     decode_kernel[(groups, len(blocks.first), parts.shape[0])](
@@ -100,7 +101,7 @@ def _run(
         queries, heads, blocks.slots.shape[1], chunk, scale,
         RATIO=heads // groups, ROWS=max(LANES, power_of_two(heads // groups)),
         KEPT=1 if slots is None else slots.key.shape[2], MEMORY_TILE=tile, TILE=chosen.tile,
-        SIZE=size, MAIN=main, REST=rest, num_warps=chosen.warps, num_stages=chosen.stages,
+        SIZE=size, WHOLE=whole, num_warps=chosen.warps, num_stages=chosen.stages,
     )  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def decode_kernel(
     query, context, pages, memory, p_tokens, slots, bias, p_first, p_length, parts, p_logs, mass,
     queries, heads, memories, chunk, scale,
     RATIO: tl.constexpr, ROWS: tl.constexpr, KEPT: tl.constexpr, MEMORY_TILE: tl.constexpr, TILE: tl.constexpr,
-    SIZE: tl.constexpr, MAIN: tl.constexpr, REST: tl.constexpr,
+    SIZE: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """The query heads of one KV head over one split of one context."""
     i_group, i_block, i_split = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
@@ -121,23 +122,23 @@ def decode_kernel(
     i_heads = i_group * RATIO + tl.arange(0, ROWS)
     m_heads = tl.arange(0, ROWS) < RATIO
     p_rows = query.data + i_query * query.s[0] + i_heads * query.s[1]
-    b_query = load_query(p_rows, m_heads, query.s[2], SIZE, MAIN, REST)
+    b_query = load_query(p_rows, m_heads, query.s[2], SIZE, WHOLE, 0)
     factor = scale * LOG2_E
-    state = empty_state(ROWS, MAIN, REST)
+    state = empty_state(ROWS, WHOLE, 0)
     if memory is not None:
         of_split = tl.where(i_split == 0, memories, 0)
         state = read_memories(
             state, b_query, memory, p_tokens, slots, bias, i_block, i_group, of_split, factor,
-            KEPT, MEMORY_TILE, SIZE, MAIN, REST,
+            KEPT, MEMORY_TILE, SIZE, WHOLE, 0,
         )  # fmt: skip
     end = tl.minimum(first + chunk, length)
     b_last = tl.full([ROWS], length - 1, tl.int32)
     state = read_context(
         state, b_query, context, pages, i_block, i_group, first, end, b_last, factor,
-        True, TILE, SIZE, MAIN, REST,
+        True, TILE, SIZE, WHOLE, 0,
     )  # fmt: skip
     p_parts = parts.data + i_split * parts.s[0] + i_query * parts.s[1] + i_heads * parts.s[2]
-    b_log = store_state(state, p_parts, m_heads, parts.s[3], SIZE, MAIN, REST)
+    b_log = store_state(state, p_parts, m_heads, parts.s[3], SIZE, WHOLE, 0)
     if p_logs is not None:
         tl.store(p_logs + (i_split * queries + i_query) * heads + i_heads, b_log, mask=m_heads)
     if mass is not None and memory is not None:
@@ -145,7 +146,7 @@ def decode_kernel(
         p_mass = mass.data + i_query * mass.s[0] + i_heads * mass.s[1]
         write_mass(
             p_mass, mass.s[2], m_heads, b_log, b_query, memory, p_tokens, slots, bias, i_block, i_group, of_split,
-            factor, MEMORY_TILE, SIZE, MAIN, REST,
+            factor, MEMORY_TILE, SIZE, WHOLE, 0,
         )  # fmt: skip
 
 

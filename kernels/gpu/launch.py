@@ -22,25 +22,34 @@ LANES = 16
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Keys that are read at a time (a divisor of a page), warps of a program, and loads that are under way."""
+    """Rows of a tile at most, keys that are read at a time (a divisor of a page), warps, and loads under way."""
 
+    rows: int
     tile: int
     warps: int
     stages: int
 
 
-# By kernel and size of a head as the kernel lays it out; for numbers of 2 bytes.
-_SETTINGS = {
-    "decode": {64: Settings(64, 4, 5), 128: Settings(64, 4, 4), 256: Settings(32, 4, 4)},
-    "prefill": {64: Settings(64, 4, 3), 128: Settings(64, 4, 2), 256: Settings(32, 8, 2)},
+# By the dimensions that a head takes in tiles, at most; of 2 bytes each. Decoding has as many rows as it needs.
+_DECODE = {64: Settings(64, 64, 4, 5), 128: Settings(64, 64, 4, 4), 256: Settings(64, 32, 4, 4)}
+_PREFILL = {
+    80: {64: Settings(64, 64, 4, 3), 128: Settings(64, 32, 4, 3), 256: Settings(64, 32, 8, 3)},
+    90: {64: Settings(64, 64, 4, 3), 128: Settings(64, 64, 4, 3), 256: Settings(64, 32, 8, 3)},
 }
-# Products of float32 as such run without tensor cores, and a tile takes twice the room.
-_SETTINGS_FLOAT32 = {64: Settings(32, 8, 2), 128: Settings(16, 8, 2), 256: Settings(16, 8, 2)}
+# Products of float32 as such run without tensor cores, from registers, and a tile takes twice the room.
+_FLOAT32 = {64: Settings(16, 32, 4, 2), 128: Settings(16, 16, 8, 2), 256: Settings(16, 16, 8, 2)}
 
 
-def settings(kernel: str, size: int, query: Tensor) -> Settings:
-    """How a kernel is launched for heads that take `size` dimensions of its tiles."""
-    known = _SETTINGS_FLOAT32 if query.dtype == torch.float32 else _SETTINGS[kernel]
+def decode_settings(size: int, query: Tensor) -> Settings:
+    return _fitting(_FLOAT32 if query.dtype == torch.float32 else _DECODE, size)
+
+
+def prefill_settings(size: int, query: Tensor) -> Settings:
+    known = _PREFILL[90 if capability(query.device) >= 90 else 80]
+    return _fitting(_FLOAT32 if query.dtype == torch.float32 else known, size)
+
+
+def _fitting(known: dict[int, Settings], size: int) -> Settings:
     return known[min(most for most in known if size <= most)]
 
 
@@ -73,10 +82,16 @@ def power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
+def head_whole(size: int) -> int:
+    """A head size as one power of two."""
+    assert 1 <= size <= HEAD_SIZE_MAX, f"heads of {size}; the kernels take up to {HEAD_SIZE_MAX}"
+    return max(LANES, power_of_two(size))
+
+
 def head_parts(size: int) -> tuple[int, int]:
     """A head size as powers of two: one, or two where that leaves less empty (80 is 64 + 16, 96 is 64 + 32)."""
-    assert 1 <= size <= HEAD_SIZE_MAX, f"heads of {size}; the kernels take up to {HEAD_SIZE_MAX}"
-    whole = max(LANES, power_of_two(size))
+
+    whole = head_whole(size)
     main = whole // 2
     rest = max(LANES, power_of_two(max(1, size - main)))
     return (main, rest) if LANES <= main < size and main + rest < whole else (whole, 0)
@@ -91,6 +106,15 @@ def memory_tile(slots: Slots | None, blocks: Blocks, tile: int) -> int:
 def check_arrays(*arrays: Tensor) -> None:
     """Arrays of numbers that kernels read by place alone."""
     assert all(one.dtype == torch.int32 and one.is_contiguous() for one in arrays), "int32, one behind the other"
+
+
+@lru_cache
+def capability(device: torch.device) -> int:
+    """90 for sm_90; without a GPU (Triton's interpreter) that of the least device."""
+    if device.type != "cuda":
+        return 80
+    major, minor = torch.cuda.get_device_capability(device)
+    return major * 10 + minor
 
 
 @lru_cache

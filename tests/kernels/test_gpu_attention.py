@@ -1,7 +1,7 @@
 """The kernels equal the reference: compiled on a CUDA device, in Triton's interpreter where there is none.
 
-Float32 may differ by the rounding of sums in another order. In half precision the kernel gets the same rounded inputs as
-the reference, which goes on in float32; what the kernel rounds are the weights, which are 1 at most, and the result:
+Float32 may differ by the rounding of sums in another order. In half precision the kernel gets the same rounded inputs
+as the reference, which goes on in float32; what the kernel rounds are the weights, which are 1 at most, and the result:
 each by half a unit in the last place. In the interpreter bfloat16 is left out: its product of tiles is wrong there.
 
 Dimensions: those of kernels/blocks.py.
