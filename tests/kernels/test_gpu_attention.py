@@ -11,22 +11,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
+
+from running import DEVICE, HALVES  # isort: skip
 from attention_cases import ONE_QUERY, SEVERAL_QUERIES, Case, Inputs, inputs
 from memory3.kernels.blocks import PAGE_TOKENS
+from memory3.kernels.gpu import decode as decoding
+from memory3.kernels.gpu.decode import decode
+from memory3.kernels.gpu.prefill import prefill
 from memory3.kernels.reference import attend_blocks
 from torch import Tensor
 
-triton = pytest.importorskip("triton", reason="the kernels' tests need Triton (Linux only)")
-INTERPRETED = triton.knobs.runtime.interpret
-if not INTERPRETED and not torch.cuda.is_available():
-    pytest.skip("Triton was imported without TRITON_INTERPRET=1, and there is no CUDA device", allow_module_level=True)
-
-from memory3.kernels.gpu import decode as decoding  # noqa: E402
-from memory3.kernels.gpu.decode import decode  # noqa: E402
-from memory3.kernels.gpu.prefill import prefill  # noqa: E402
-
-DEVICE = "cpu" if INTERPRETED else "cuda"
-HALVES = [torch.float16] if INTERPRETED else [torch.float16, torch.bfloat16]
 ALL = [*((decode, case) for case in ONE_QUERY), *((prefill, case) for case in SEVERAL_QUERIES)]
 # Prefill takes single queries too, as the last chunk of a prompt.
 ALL += [(prefill, case) for case in ONE_QUERY if case.name in ("5-memories", "head-80", "all-are-none")]
