@@ -1,4 +1,4 @@
-"""What each kernel takes of a GPU, without one: registers, spilled bytes and shared memory, as the assembler says.
+"""What each kernel takes of a GPU, without one: registers, spilled bytes and shared memory, as the machine code says.
 
     python bench/kernel_resources.py [--sizes 64 80 128] [--dtypes bfloat16 float32]
 
@@ -7,14 +7,12 @@ it compiles what would be launched there, with the same settings, and launches n
 """
 
 import argparse
-import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
-from pathlib import Path
+from itertools import chain, product
 from typing import Any
 from unittest.mock import patch
 
@@ -22,13 +20,14 @@ import torch
 import triton
 from memory3.bench.machine import machine_line
 from memory3.kernels.blocks import BLOCK_QUERIES, PAGE_TOKENS, Blocks, Pages, Slots
-from memory3.kernels.gpu import decode, launch, prefill
+from memory3.kernels.gpu import codes, decode, launch, prefill, selection
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
 TARGETS = (80, 90)
 SIZES = (64, 80, 96, 128, 256)
 HEADS, GROUPS, MEMORIES, KEPT, LENGTH = 8, 2, 5, 8, 1024
+REFERENCE_TOKENS, RESIDUAL_BITS = 128, (14, 14, *[10] * 8)
 
 
 @dataclass(frozen=True)
@@ -106,23 +105,44 @@ def attention_kernels(dtype: torch.dtype, size: int) -> Iterator[Any]:
     yield from [*one.results, *joined.results, *several.results]
 
 
+def writing_kernels(dtype: torch.dtype, size: int) -> Iterator[Any]:
+    """Compiled kernels that select tokens, and that decode codes into slots."""
+    best, integers, residual = (
+        Compiled(kernel) for kernel in (selection.selection_kernel, codes.integers_kernel, codes.residual_kernel)
+    )
+    query = torch.empty(2, HEADS, REFERENCE_TOKENS, size, dtype=dtype)
+    pool = torch.empty(1, 4, GROUPS, KEPT, size, dtype=dtype)
+    slots = torch.zeros(3, dtype=torch.int32)
+    planes = torch.zeros(3, 1, 2, GROUPS, KEPT, size, dtype=torch.uint8)
+    tables = torch.zeros(1, 2, sum(1 << width for width in RESIDUAL_BITS), size, dtype=torch.float16)
+    with (
+        patch.object(selection, "selection_kernel", best),
+        patch.object(codes, "integers_kernel", integers),
+        patch.object(codes, "residual_kernel", residual),
+    ):
+        selection.select(query, query[:, :GROUPS], torch.ones(2, REFERENCE_TOKENS, dtype=torch.bool), 1.0, KEPT)
+        codes.decode_integers_into(planes[..., : size // 2], planes[..., :2], 4, slots, pool, pool)
+        codes.decode_residual_into(planes[..., :14], RESIDUAL_BITS, tables, slots, pool, pool)
+    yield from [*best.results, *integers.results, *residual.results]
+
+
 def resources(kernel: Any, target: int) -> Resources:
-    registers, spilled = assembled(kernel.asm["ptx"], target)
+    registers, spilled = used(kernel.asm["cubin"])
     metadata = kernel.metadata
     return Resources(
         metadata.name, target, metadata.num_warps, registers, spilled, metadata.shared, len(kernel.asm["cubin"])
     )
 
 
-def assembled(ptx: str, target: int) -> tuple[int, int]:
-    """Registers and spilled bytes, which the assembler only says."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "kernel.ptx")
-        source.write_text(ptx)
-        command = [triton.knobs.nvidia.ptxas.path, "-v", f"--gpu-name=sm_{target}{'a' if target == 90 else ''}"]
-        said = subprocess.run([*command, source, "-o", os.devnull], capture_output=True, text=True, check=True).stderr
-    spilled = sum(int(found) for found in re.findall(r"(\d+) bytes spill stores", said))
-    return max(int(found) for found in re.findall(r"Used (\d+) registers", said)), spilled
+def used(cubin: bytes) -> tuple[int, int]:
+    """Registers of a thread, and bytes of its stack: kernels have no other use for one than to spill."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    registers, stack = re.findall(r"REG:(\d+) STACK:(\d+)", said)[0]
+    return int(registers), int(stack)
 
 
 def measured(sizes: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> Iterator[tuple[int, torch.dtype, Resources]]:
@@ -132,7 +152,7 @@ def measured(sizes: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> Iterato
         triton.runtime.driver.set_active(NamedDevice(target))
         with patch.object(launch, "capability", return_value=target):
             for size, dtype in product(sizes, dtypes):
-                for kernel in attention_kernels(dtype, size):
+                for kernel in chain(attention_kernels(dtype, size), writing_kernels(dtype, size)):
                     yield size, dtype, resources(kernel, target)
 
 

@@ -26,7 +26,8 @@ def test_the_kernels_compile_and_fit_their_devices() -> None:
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
-    kernels = {"decode_kernel", "join_kernel", "prefill_kernel"}
+    kernels = {"decode_kernel", "join_kernel", "prefill_kernel", "selection_kernel"}
+    kernels |= {"integers_kernel", "residual_kernel"}
     assert sorted((one["kernel"], one["target"]) for one in found) == sorted(
         (kernel, target) for kernel in kernels for target in SHARED_BYTES for _ in SIZES
     )
