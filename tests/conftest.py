@@ -1,5 +1,7 @@
 """Fixtures that several packages' tests share: a real small model with random weights, and a server that runs it."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -8,6 +10,10 @@ import pytest
 from memory3.client import Client
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.server import Server
+
+# Without a GPU the kernels run in Triton's interpreter. Triton reads this once, when some library first imports it.
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 CORPUS = """Mira Sandoval keeps bees on the roof of the old post office and sells their honey on Saturdays. Her brother
 Tomas repairs clocks in the harbour; the ferry to the island leaves at nine. Question: who keeps bees? Answer: Mira."""
