@@ -96,9 +96,14 @@ class KeyValueForm:
         return tokens
 
     def decoded(self, values: Sequence[builtins.bytes], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Key-values (S, L, 2, G, K, D) of several memories and how many tokens of each are real (S,) int32.
+        """Key-values (S, L, 2, G, K, D) of several memories, decoded on the device, and the tokens as in `planes`."""
+        planes, counts = self.planes(values, device)
+        return self.codec.decode(planes), counts
 
-        The bytes go to the device as they are, and are decoded there.
+    def planes(self, values: Sequence[builtins.bytes], device: torch.device) -> tuple[list[Tensor], Tensor]:
+        """The planes (S, L, 2, G, K, W) uint8 of several memories and how many tokens of each are real (S,) int32.
+
+        The bytes go to the device as they are.
 
         Raises:
             Corrupted: a value has another size, or names more tokens than the layout keeps.
@@ -108,7 +113,7 @@ class KeyValueForm:
         data = torch.frombuffer(joined, dtype=torch.uint8).view(len(values), -1).to(device)
         vectors, codec = self.shape[:-1], self.codec
         parts = data.split([prod(vectors) * width for width in codec.widths], dim=1)
-        return codec.decode([part.reshape(len(values), *vectors, -1) for part in parts]), counts
+        return [part.reshape(len(values), *vectors, -1) for part in parts], counts
 
     def layers(
         self,

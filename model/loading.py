@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -135,9 +136,16 @@ def _probe(model: PreTrainedModel) -> None:
 
 
 def context_limit(model: PreTrainedModel) -> int:
-    """Positions that the model can tell apart in one window."""
+    """Positions that the model can tell apart in one window.
+
+    A rotation that changes with the length of the sequence (LongRoPE) counts as long as it does not change: memories
+    were written with that of short ones, and sequences that run together share the one of the longest.
+    """
     sliding: int | None = getattr(model.config, "sliding_window", None)
     limit: int = model.config.max_position_embeddings
+    rotation: dict[str, Any] = getattr(model.config, "rope_parameters", None) or {}
+    if rotation.get("rope_type") == "longrope":
+        limit = min(limit, rotation.get("original_max_position_embeddings") or limit)
     if sliding is not None and getattr(model.config, "use_sliding_window", True):
         return min(sliding, limit)
     return limit

@@ -53,8 +53,10 @@ Rule = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
 Query and key come without their rotation by position.
 """
 
+PAPERS_RULE = "attention_sum"
+
 RULES: dict[str, Rule] = {
-    "attention_sum": attention_sum,
+    PAPERS_RULE: attention_sum,
     "attention_max": attention_max,
     "attention_max_value": attention_max_value,
     "key_value_norm": key_value_norm,

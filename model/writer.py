@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from .layout import MemoryLayout
 from .rotation import Rotation
-from .selection import RULES, WITHOUT_POSITIONS, keep
+from .selection import PAPERS_RULE, RULES, WITHOUT_POSITIONS, keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,22 @@ class _Keeper:
     def record(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
         if layer in self._layout.layers:
             with torch.no_grad():
-                indices, real = keep(self._scores(query, key, value), self._valid, self._layout.kept_tokens)
+                indices, real = self._best(query, key, value)
             index = indices[..., None].expand(-1, -1, -1, key.shape[-1])
             self.kept[layer] = Kept(key.gather(2, index), value.gather(2, index), real)
         if len(self.kept) == len(self._layout.layers):
             raise _Done
 
-    def _scores(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def _best(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Which tokens are kept, as `keep` gives them."""
         if self._rotation is not None:
             query, key = self._rotation.undo(query, key)
-        return RULES[self._layout.rule](query, key, value, self._valid, query.shape[-1] ** -0.5)
+        rule, kept, scale = self._layout.rule, self._layout.kept_tokens, query.shape[-1] ** -0.5
+        if query.is_cuda and rule == PAPERS_RULE:
+            from ..kernels.gpu.selection import select
+
+            return select(query, key, self._valid, scale, kept)
+        return keep(RULES[rule](query, key, value, self._valid, scale), self._valid, kept)
 
 
 def causal_mask(tokens: int, device: torch.device, past: int = 0) -> Tensor:

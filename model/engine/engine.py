@@ -25,6 +25,7 @@ from ..source import GenerationOptions, MemorySource
 from .fair_queue import FairQueue
 from .generation import Generation
 from .limits import EngineLimits
+from .paged import Kernels, Paged, gpu_kernels
 from .recalls import Recalls, Wish
 from .request import Request, request_of
 from .rows import Rows
@@ -46,9 +47,14 @@ class EngineStats:
 
 
 class Engine:
-    """Generates for any number of threads; nothing of a request is kept behind its end. `close` it in the end."""
+    """Generates for any number of threads; nothing of a request is kept behind its end. `close` it in the end.
 
-    def __init__(self, model: LanguageModel, limits: EngineLimits | None = None) -> None:
+    `kernels` attend over pages; None takes those for the model's device.
+    """
+
+    def __init__(
+        self, model: LanguageModel, limits: EngineLimits | None = None, kernels: Kernels | None = None
+    ) -> None:
         self.limits = limits or EngineLimits()
         self._language_model = model
         self._checkpoint = checkpoint = model.checkpoint
@@ -62,14 +68,7 @@ class Engine:
             slots=self.limits.slots,
             ram_bytes=self.limits.ram_bytes,
         )
-        self._context: ContextStore = Rows(
-            layers=self._model.config.num_hidden_layers,
-            memory_layers=checkpoint.layout.layers,
-            kv_heads=form.kv_heads,
-            head_size=form.head_size,
-            rows=self.limits.running_max,
-            pool=self.pool,
-        )
+        self._context = self._context_store(kernels)
         self._lock = threading.Lock()
         self._waiting: FairQueue[Request] = FairQueue()
         self._closed = False
@@ -83,6 +82,21 @@ class Engine:
         self._recalls = Recalls(self.pool, self._news.put)
         self._thread = threading.Thread(target=self._run, name="memory3-engine", daemon=True)
         self._thread.start()
+
+    def _context_store(self, kernels: Kernels | None) -> ContextStore:
+        """Rows on a CPU, pages on a GPU; pages wherever kernels for them are given."""
+        form, layout = self._checkpoint.form, self._checkpoint.layout
+        layers, rows = self._model.config.num_hidden_layers, self.limits.running_max
+        shape = {"layers": layers, "kv_heads": form.kv_heads, "head_size": form.head_size, "rows": rows}
+        if kernels is None and self.pool.device.type != "cuda":
+            return Rows(memory_layers=layout.layers, pool=self.pool, **shape)
+        return Paged(
+            memory_layers=layout.layers,
+            pool=self.pool,
+            tokens=self.limits.context_tokens_max,
+            kernels=kernels or gpu_kernels(),
+            **shape,
+        )
 
     def generate(
         self,

@@ -20,6 +20,7 @@ from ...store.types import Hit
 from ..key_values import KeyValueForm
 from ..source import MemorySource
 from .code_cache import CodeCache
+from .decoding import decode_by_kernels, decode_plainly
 from .slot_table import SlotTable
 
 _log = logging.getLogger(__name__)
@@ -180,13 +181,11 @@ class MemoryPool:
         if not slots:
             return
         with torch.inference_mode(), torch.cuda.stream(self._stream):
-            tensor, tokens = self._form.decoded(values, self.device)
-            places = torch.tensor(slots, device=self.device)
-            # (N, L, 2, G, K, D) to (L, N, G, K, D) twice
-            key, value = tensor.to(self.key.dtype).permute(2, 1, 0, 3, 4, 5)
-            self.key[:, places] = key
-            self.value[:, places] = value
-            self.tokens[places] = tokens
+            planes, tokens = self._form.planes(values, self.device)
+            places = torch.tensor(slots, device=self.device, dtype=torch.int32)
+            decode = decode_by_kernels if self.device.type == "cuda" else decode_plainly
+            decode(self._form.codec, planes, places, self.key, self.value)
+            self.tokens[places.long()] = tokens
         if self._stream is not None:
             self._stream.synchronize()
 

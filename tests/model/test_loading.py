@@ -116,3 +116,9 @@ def test_loading_in_half_precision_answers_as_in_full(saved: Callable[[str], Pat
         with torch.no_grad():
             logits.append(checkpoint.model(input_ids=torch.tensor([[3, 4, 5]]), memories=memories[-1]).logits.float())
     assert torch.nn.functional.cosine_similarity(logits[0][0, -1], logits[1][0, -1], dim=0) > 0.95
+
+
+def test_a_window_ends_where_a_rotation_changes_with_length(load: Load) -> None:
+    """Behind its first window LongRoPE turns all keys by other angles than those of memories written before."""
+    assert context_limit(load("phi3-longrope").checkpoint.model) == 512
+    assert context_limit(load("llama-yarn").checkpoint.model) == 2048

@@ -15,6 +15,7 @@ import torch
 from memory3.answers import Finished, GenerationEvent, Recalled, Text
 from memory3.model.engine.engine import Engine
 from memory3.model.engine.limits import EngineLimits
+from memory3.model.engine.paged import Kernels
 from memory3.model.language_model import LanguageModel
 from memory3.model.layout import MemoryLayout
 from memory3.model.source import GenerationOptions, MemorySource
@@ -84,8 +85,8 @@ def model(load: Load) -> LanguageModel:
 
 
 @contextmanager
-def engine_of(model: LanguageModel, limits: EngineLimits = SMALL) -> Iterator[Engine]:
-    engine = Engine(model, limits)
+def engine_of(model: LanguageModel, limits: EngineLimits = SMALL, kernels: Kernels | None = None) -> Iterator[Engine]:
+    engine = Engine(model, limits, kernels)
     try:
         yield engine
     finally:
