@@ -1,7 +1,7 @@
 """The context store for a GPU: contexts in pages that sequences take, memories read where the pool has them.
 
-Nothing is padded and nothing is copied: the kernels follow the numbers of pages and slots. A sequence gets all pages that
-it may come to need when it opens, so that it never has to stop amid its answer for want of one.
+Nothing is padded and nothing is copied: the kernels follow the numbers of pages and slots. A sequence gets all pages
+that it may come to need when it opens, so that it never has to stop amid its answer for want of one.
 
 Dimensions: `L` layers, `P` pages, `G` KV heads, `H` query heads, `N` packed tokens, `D` head size, `C` blocks.
 """
