@@ -11,8 +11,9 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain, product
+from itertools import product
 from typing import Any
 from unittest.mock import patch
 
@@ -20,7 +21,7 @@ import torch
 import triton
 from memory3.bench.machine import machine_line
 from memory3.kernels.blocks import BLOCK_QUERIES, PAGE_TOKENS, Blocks, Pages, Slots
-from memory3.kernels.gpu import codes, decode, launch, prefill, selection
+from memory3.kernels.gpu import codes, decode, launch, prefill, selection, training
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
@@ -126,6 +127,18 @@ def writing_kernels(dtype: torch.dtype, size: int) -> Iterator[Any]:
     yield from [*best.results, *integers.results, *residual.results]
 
 
+def training_kernels(dtype: torch.dtype, size: int) -> Iterator[Any]:
+    """Compiled kernels of training: forwards, and the gradients of queries, of the context and of memories."""
+    names = ("forward_kernel", "query_gradient_kernel", "key_gradient_kernel")
+    query = torch.zeros(1, HEADS, 2 * KEPT, size, dtype=dtype, requires_grad=True)
+    key = torch.zeros(1, GROUPS, 2 * KEPT, size, dtype=dtype, requires_grad=True)
+    with ExitStack() as stack:
+        kernels = [stack.enter_context(patch.object(training, n, Compiled(getattr(training, n)))) for n in names]
+        mask = torch.zeros(1, GROUPS, 2 * KEPT)
+        training.attend(query, key, key, scale=1.0, memory_key=key, memory_value=key, memory_mask=mask).sum().backward()
+    yield from (result for kernel in kernels for result in kernel.results)
+
+
 def resources(kernel: Any, target: int) -> Resources:
     registers, spilled = used(kernel.asm["cubin"])
     metadata = kernel.metadata
@@ -152,8 +165,8 @@ def measured(sizes: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> Iterato
         triton.runtime.driver.set_active(NamedDevice(target))
         with patch.object(launch, "capability", return_value=target):
             for size, dtype in product(sizes, dtypes):
-                for kernel in chain(attention_kernels(dtype, size), writing_kernels(dtype, size)):
-                    yield size, dtype, resources(kernel, target)
+                for kernels in (attention_kernels, writing_kernels, training_kernels):
+                    yield from ((size, dtype, resources(kernel, target)) for kernel in kernels(dtype, size))
 
 
 def main() -> None:

@@ -11,9 +11,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-
-from running import DEVICE, HALVES  # isort: skip
 from attention_cases import ONE_QUERY, SEVERAL_QUERIES, Case, Inputs, inputs
+from kernel_device import DEVICE, HALVES
 from memory3.kernels.blocks import PAGE_TOKENS
 from memory3.kernels.gpu import decode as decoding
 from memory3.kernels.gpu.decode import decode

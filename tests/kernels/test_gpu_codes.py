@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-
-from running import DEVICE, HALVES  # isort: skip
+from kernel_device import DEVICE, HALVES
 from memory3.kernels.codes import code_bytes, decode_int4, decode_int8, decode_residual
 from memory3.kernels.gpu.codes import decode_integers_into, decode_residual_into
 from torch import Tensor

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-
-from running import DEVICE, HALVES  # isort: skip
+from kernel_device import DEVICE, HALVES
 from memory3.kernels.gpu.selection import select
 from memory3.model.selection import attention_sum, keep
 from torch import Tensor
