@@ -8,6 +8,7 @@ Dimensions: those of kernels/blocks.py.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -106,6 +107,7 @@ def test_a_short_context_beside_a_long_one_is_split_alike(monkeypatch: pytest.Mo
     """`length_max` may be more than any length: splits behind the ends write nothing and count for nothing."""
     case = Case("long", lengths=(300, 2), bias=True)
     given = inputs(case, DEVICE)
+    given = replace(given, blocks=replace(given.blocks, length_max=1000))
     whole, whole_mass = expected(given)
     out, mass = run(decode, given)
     rows = of_blocks(given)
@@ -122,10 +124,7 @@ def test_splits_are_whole_pages_and_not_too_many(monkeypatch: pytest.MonkeyPatch
     monkeypatch.undo()
     monkeypatch.setattr(decoding, "processors", lambda _: 132)
     one = inputs(Case("one", lengths=(1,) * blocks), DEVICE).blocks
-    given = one.__class__(
-        one.first, one.queries, one.length, one.pages, one.slots, one.bias, one.queries_max, length_max
-    )
-    tokens = decoding.split_tokens(given, 8, torch.device(DEVICE))
+    tokens = decoding.split_tokens(replace(one, length_max=length_max), 8, torch.device(DEVICE))
     splits = -(-length_max // tokens)
     assert tokens % PAGE_TOKENS == 0 and 1 <= splits <= decoding.SPLITS_MAX
     assert splits == 1 or ((blocks - 1) * 8 * splits < 2 * 132 and tokens >= decoding.SPLIT_TOKENS_MIN)
