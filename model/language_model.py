@@ -154,12 +154,15 @@ class LanguageModel:
         self, question: str, texts: Sequence[str], *, options: GenerationOptions
     ) -> Iterator[GenerationEvent]:
         """Answer from texts in the context (text RAG): what reading memories is compared with."""
+        yield from Reading(self.checkpoint, None, options).run(self.prompt_with_texts(question, texts))
+
+    def prompt_with_texts(self, question: str, texts: Sequence[str]) -> list[int]:
+        """Tokens of a prompt with texts before the question, without its first `<s>`."""
         checkpoint = self.checkpoint
         context = checkpoint.encode(checkpoint.layout.prefix)
         for number, text in enumerate(texts):
             context += ([checkpoint.encode("x\n")[-1]] if number else []) + checkpoint.encode(text)
-        prompt = [*context, *checkpoint.bos, *self.question(question)]
-        yield from Reading(checkpoint, None, options).run(prompt)
+        return [*context, *checkpoint.bos, *self.question(question)]
 
     def question(self, question: str) -> list[int]:
         """Tokens of a question in the form of the model: its chat template, or our own models' form."""

@@ -100,7 +100,7 @@ class Engine:
 
     def generate(
         self,
-        prompt: str,
+        prompt: str | Sequence[int],
         source: MemorySource,
         *,
         options: GenerationOptions,
@@ -110,6 +110,7 @@ class Engine:
         """Continue a prompt.
 
         Args:
+            prompt: text, or the tokens of one without `<s>`.
             owner: whose request this is; owners take turns where requests wait.
             deadline: `time.monotonic()` after which the generation ends with DeadlineExceeded.
 
@@ -118,7 +119,8 @@ class Engine:
             ResourceExhausted: too many wait already.
             Unavailable: the engine is closed.
         """
-        return self._submit(self._checkpoint.encode(prompt), None, source, options, owner, deadline)
+        tokens = self._checkpoint.encode(prompt) if isinstance(prompt, str) else prompt
+        return self._submit(tokens, None, source, options, owner, deadline)
 
     def ask(
         self,

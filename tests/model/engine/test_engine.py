@@ -170,6 +170,18 @@ def test_a_question_is_asked_in_the_models_form(model: LanguageModel) -> None:
     assert got == read(list(model.ask("who keeps bees?", source, options=options)))
 
 
+def test_a_prompt_may_be_tokens(model: LanguageModel) -> None:
+    """So texts in the prompt (text RAG) are answered from together with other requests."""
+    source, options = Found(model), GenerationOptions(max_tokens=20, memories=0)
+    texts = [prompt(21, 40), prompt(22, 25)]
+    with engine_of(model) as engine:
+        as_text = engine.generate(prompt(20, 30), source, options=options)
+        as_tokens = engine.generate(model.checkpoint.encode(prompt(20, 30)), source, options=options)
+        with_texts = engine.generate(model.prompt_with_texts("who?", texts), source, options=options)
+        assert read(list(as_tokens)) == read(list(as_text))
+        assert read(list(with_texts)) == read(list(model.ask_with_texts("who?", texts, options=options)))
+
+
 def test_recalls_of_several_sequences_go_in_one_call(model: LanguageModel) -> None:
     source = Found(model)
     source.pause.clear()

@@ -1,0 +1,227 @@
+"""What bench/engine.py measures on: a store of generated texts, a source that tells where recall's time goes, passes.
+
+The texts are of generated worlds (model/training/worlds.py), so that nothing has to be fetched. They are stored and
+written before anything is measured, and recall goes through the real embedder and the real store.
+"""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+from memory3.answers import Finished, GenerationEvent
+from memory3.cluster.embedded import Embedded
+from memory3.cluster.memory_source import CollectionSource
+from memory3.model.engine.engine import Engine
+from memory3.model.engine.limits import EngineLimits
+from memory3.model.evaluation.exam import unseen_worlds
+from memory3.model.language_model import LanguageModel
+from memory3.model.source import MemorySource
+from memory3.model.training.worlds import World
+from memory3.store.types import Document, Hit
+
+SEED = 11
+_CHUNKS_PINNED = 2
+"""Of how many chunks a sequence pins the memories: the present one's and the next one's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much is measured; the tests measure little."""
+
+    rounds: int = 5
+    documents: int = 2_000
+    prompt_tokens: int = 128
+    tokens: int = 128
+    answer_tokens: int = 64
+    memories: int = 5
+    concurrency: tuple[int, ...] = (1, 8, 32)
+    requests_min: int = 8
+    callers: int = 16
+    waves: int = 4
+    checked: int = 4
+
+
+class TimedSource(MemorySource):
+    """A collection's memories, and the seconds that each part of finding and reading them took.
+
+    Attributes:
+        seconds: by part: embed, search, read, note (of reads), live.
+        vectors: of queries embedded while `keeps`; with `replays` those are taken instead of asking the embedder.
+        missed: queries of a replay that were not among them.
+    """
+
+    def __init__(self, source: CollectionSource, seqs: Sequence[int]) -> None:
+        self._source = source
+        self._memories = [hit for hit in source.collection.memories(seqs) if hit is not None]
+        self._unread: Iterator[Hit] = iter(())
+        self._read: set[int] | None = None
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.vectors: dict[str, npt.NDArray[np.float32]] = {}
+        self.keeps = False
+        self.replays = False
+        self.missed = 0
+
+    @property
+    def scope(self) -> Hashable:
+        return self._source.scope
+
+    def recall(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        with self._timed("embed"):
+            vectors = self._vectors(queries)
+        with self._timed("search"):
+            fingerprint = self._source.models.language_model.fingerprint
+            found = self._source.collection.recall(vectors, k, fingerprint)
+        return found if self._read is None else [self._others(hits, self._read) for hits in found]
+
+    def read_others(self, others: bool) -> None:
+        """From now on no memory is found twice: another takes its place, while there are any; or else as usual."""
+        read: set[int] = set()
+        self._read = read if others else None
+        self._unread = (hit for hit in self._memories if hit.seq not in read)
+
+    def _others(self, hits: Sequence[Hit], read: set[int]) -> list[Hit]:
+        found = []
+        for hit in hits:
+            if hit.seq in read and (other := next(self._unread, None)) is not None:
+                hit = replace(other, score=hit.score)
+            read.add(hit.seq)
+            found.append(hit)
+        return found
+
+    def key_values(self, hits: Sequence[Hit]) -> list[bytes | None]:
+        with self._timed("read"):
+            return self._source.key_values(hits)
+
+    def live(self, hits: Sequence[Hit]) -> list[bool]:
+        with self._timed("live"):
+            return self._source.live(hits)
+
+    def note_reads(self, hits: Sequence[Hit]) -> None:
+        with self._timed("note"):
+            self._source.note_reads(hits)
+
+    def _vectors(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
+        unknown = [query for query in queries if not self.replays or query not in self.vectors]
+        made = dict(zip(unknown, self._source.models.embedder.embed(unknown), strict=True))
+        if self.keeps:
+            self.vectors.update(made)
+        self.missed += len(unknown) if self.replays else 0
+        return np.stack([made[query] if query in made else self.vectors[query] for query in queries])
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - began
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The model, which no token ends, what it reads from, prompts for it (without `<s>`) and questions."""
+
+    model: LanguageModel
+    source: TimedSource
+    prompts: Sequence[Sequence[int]]
+    questions: Sequence[str]
+    reference_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass over all requests took: by the clock, and as means of a request's own account."""
+
+    wall: float
+    tokens: int
+    seconds: Mapping[str, float]
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / self.wall
+
+
+@contextmanager
+def open_work(folder: Path, settings: Settings, model: str | None, device: str) -> Iterator[Work]:
+    """Make the store, written, and all that is asked; the folder must be empty or not there."""
+    exam = unseen_worlds(2 * settings.documents, SEED)
+    documents = dict(list(exam.documents.items())[: settings.documents])
+    with Embedded(folder, model=model, device=device) as memory:
+        memory.upsert([Document(key, text) for key, text in documents.items()])
+        memory.write()
+        language_model = endless(memory.models.language_model)
+        seqs = [seq for stored in memory.get(list(documents)) if stored is not None for seq in stored.memories]
+        source = TimedSource(CollectionSource(memory.opened("default"), memory.models), seqs)
+        count = max(settings.requests_min, settings.callers, *settings.concurrency)
+        lengths = [len(language_model.checkpoint.encode(text)) for text in documents.values()]
+        questions = [question.text for question in exam.questions if question.key in documents]
+        yield Work(
+            language_model,
+            source,
+            list(_prompts(language_model, count, settings.prompt_tokens)),
+            questions[: settings.callers * settings.waves],
+            sum(lengths) / len(lengths),
+        )
+
+
+def endless(model: LanguageModel) -> LanguageModel:
+    """The same model, whose answers no token ends, so that all are of one length."""
+    made = replace(model.checkpoint)
+    made.__dict__["ends"] = frozenset()
+    return LanguageModel(made)
+
+
+def _prompts(model: LanguageModel, count: int, tokens: int) -> Iterator[list[int]]:
+    """Prompts of so many tokens with their `<s>`, each about entities of its own, which the store does not know."""
+    world = World(SEED + 1, "test")
+    for _ in range(count):
+        prompt: list[int] = []
+        while len(prompt) < tokens:
+            prompt += model.checkpoint.encode(world.passage().text + "\n")
+        yield prompt[: tokens - len(model.checkpoint.bos)]
+
+
+@contextmanager
+def engine_of(work: Work, running: int, memories: int, *, cold: bool) -> Iterator[Engine]:
+    """An engine for so many sequences; a cold one holds what these read and nothing besides, nor codes in RAM."""
+    limits = EngineLimits(running_max=running, waiting_max=1_000)
+    if cold:
+        limits = replace(limits, slots=_CHUNKS_PINNED * memories * running, ram_bytes=0)
+    engine = Engine(work.model, limits)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def run_pass(start: Callable[[], Sequence[Iterator[GenerationEvent]]]) -> Pass:
+    """Start requests and take all that comes of them."""
+    began = time.perf_counter()
+    finished = [last_of(generation) for generation in start()]
+    wall = time.perf_counter() - began
+    seconds: Counter[str] = Counter()
+    for one in finished:
+        seconds.update(one.seconds)
+    means = {name: total / len(finished) for name, total in seconds.items()}
+    return Pass(wall, sum(one.tokens for one in finished), means)
+
+
+def last_of(events: Iterator[GenerationEvent]) -> Finished:
+    finished = [event for event in events if isinstance(event, Finished)]
+    return finished[-1]
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": median(values), "min": min(values), "max": max(values)}
+
+
+def turns(names: Sequence[str], number: int) -> list[str]:
+    """The names in the order of one round: each round begins with another."""
+    start = number % len(names)
+    return [*names[start:], *names[:start]]
