@@ -147,6 +147,8 @@ class Engine:
             self._news.put(None)
             self._thread.join()
             self._recalls.close()
+            # What was loaded for those who are gone is let go.
+            self._take_news()
 
     def _submit(
         self,
@@ -218,7 +220,7 @@ class Engine:
             return
         running = wish.owner
         assert isinstance(running, Running)
-        if running not in self._running:
+        if running.ended:
             self.pool.release([slot for slot in wish.slots if slot is not None])
             return
         for name, seconds in wish.seconds.items():
@@ -278,8 +280,8 @@ class Engine:
         for number, running in enumerate(chosen):
             running.seconds["model"] += elapsed
             if not running.in_prompt:
-                greedy = running.sampler.greedy
-                self._advance(running, likeliest[number] if greedy else running.choose(logits[number]))
+                sampler = running.sampler
+                self._advance(running, likeliest[number] if sampler.greedy else sampler.choose(logits[number]))
         return True
 
     def _chosen(self) -> list[Running]:
@@ -327,8 +329,8 @@ class Engine:
         self.pool.release(running.slots + dropped)
         running.slots = kept
         running.begin(hits, [(hit, code) for hit, _, code in read])
-        if len(wish.hits) > 1:
-            self._recalls.ask(running.wish(source, (), wish.hits[1:]))
+        if len(wish.queries) > 1:
+            self._recalls.ask(running.wish(source, wish.queries[1:], wish.hits[1:]))
         return True
 
     def _bias(self, read: Sequence[Hit]) -> list[float] | None:
@@ -376,6 +378,7 @@ class Engine:
     def _end(self, running: Running, error: BaseException | None) -> None:
         """Take a sequence out; its caller gets the error, or has got all events."""
         running.request.mailbox.end(error)
+        running.ended = True
         self._running.remove(running)
         self._context.close(running.row)
         wish = self._loaded.pop(running, None)

@@ -1,20 +1,29 @@
 """Recall beside the steps: finds memories and loads them into the pool while other sequences generate.
 
-What several sequences want at the same time is asked for in one call.
+What several sequences want at the same time is asked for in one call, but no more than a few queries: those who have
+their memories go on while the next are looked for.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from ...store.types import Hit
 from ..pool.memory_pool import MemoryPool
 from ..source import MemorySource
 
-_log = logging.getLogger(__name__)
+QUERIES_TOGETHER = 8
+"""Asked for in one call. More are embedded no faster, each, and all would wait for the last."""
+
+
+class Owner(Protocol):
+    """A sequence that waits for memories; `ended` when it waits no more."""
+
+    @property
+    def ended(self) -> bool: ...
 
 
 @dataclass(eq=False)
@@ -22,9 +31,9 @@ class Wish:
     """The memories of a sequence's next chunk.
 
     Attributes:
-        owner: whose; handed back as it is.
-        queries: of this chunk and, in a prompt, of those behind it; recalled together.
-        hits: those of each query once they were recalled; the first are loaded.
+        owner: whose; handed back as it is, unless it has ended before.
+        queries: of this chunk and, in a prompt, of those behind it.
+        hits: those of the first queries, once they were recalled; the first chunk's are loaded.
         slots: where the first query's memories lie, pinned; None for one that could not be loaded.
         coded: whether their key-values are wanted as they are stored, too.
         codes: these.
@@ -32,7 +41,7 @@ class Wish:
         seconds: spent on recall and on fetching.
     """
 
-    owner: object
+    owner: Owner
     source: MemorySource
     queries: Sequence[str]
     memories: int
@@ -59,38 +68,45 @@ class Recalls:
         self._wishes.put(wish)
 
     def close(self) -> None:
-        """Fulfil what was asked for until now, and end."""
+        """End, behind the wish that is being fulfilled; the others are dropped."""
         self._wishes.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        open_still = True
-        while open_still:
-            wishes, open_still = self._waiting()
-            for group in _alike([wish for wish in wishes if not wish.hits]):
-                self._recall(group)
-            for wish in wishes:
+        pending: list[Wish] = []
+        while self._take(pending):
+            pending = [wish for wish in pending if not wish.owner.ended]
+            if not pending:
+                continue
+            # What only has to be loaded takes no time beside a recall.
+            chosen = [wish for wish in pending if wish.hits] or _together(pending)
+            if not chosen[0].hits:
+                self._recall(chosen)
+            for wish in chosen:
                 self._load(wish)
                 self._done(wish)
+                pending.remove(wish)
 
-    def _waiting(self) -> tuple[list[Wish], bool]:
-        """All wishes that stand now, at least one, and whether more may come."""
-        found = [self._wishes.get()]
-        try:
-            while True:
-                found.append(self._wishes.get_nowait())
-        except Empty:
-            return [wish for wish in found if wish is not None], None not in found
+    def _take(self, pending: list[Wish]) -> bool:
+        """Add the wishes that stand now, and wait if there is none; False when closed."""
+        while True:
+            try:
+                wish = self._wishes.get(block=not pending)
+            except Empty:
+                return True
+            if wish is None:
+                return False
+            pending.append(wish)
 
     def _recall(self, wishes: Sequence[Wish]) -> None:
         began = time.perf_counter()
-        queries = [query for wish in wishes for query in wish.queries]
+        parts = [wish.queries[:QUERIES_TOGETHER] for wish in wishes]
         # An empty text is like nothing.
-        asked = [query for query in queries if query.strip()]
+        asked = [query for part in parts for query in part if query.strip()]
         try:
             answers = iter(wishes[0].source.recall(asked, wishes[0].memories) if asked else [])
-            for wish in wishes:
-                wish.hits = [next(answers) if query.strip() else [] for query in wish.queries]
+            for wish, part in zip(wishes, parts, strict=True):
+                wish.hits = [next(answers) if query.strip() else [] for query in part]
         except Exception as error:
             for wish in wishes:
                 wish.error = error
@@ -110,14 +126,14 @@ class Recalls:
         wish.seconds["fetch"] = time.perf_counter() - began
 
 
-def _alike(wishes: Sequence[Wish]) -> list[list[Wish]]:
-    """Wishes that one call can answer."""
-    groups: list[list[Wish]] = []
+def _together(wishes: Sequence[Wish]) -> list[Wish]:
+    """The first wish, and those behind it that one call can answer with it."""
+    found: list[Wish] = []
+    first, count = wishes[0], 0
     for wish in wishes:
-        for group in groups:
-            if group[0].source == wish.source and group[0].memories == wish.memories:
-                group.append(wish)
+        if wish.source == first.source and wish.memories == first.memories:
+            count += min(len(wish.queries), QUERIES_TOGETHER)
+            if found and count > QUERIES_TOGETHER:
                 break
-        else:
-            groups.append([wish])
-    return groups
+            found.append(wish)
+    return found

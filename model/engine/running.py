@@ -3,8 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 
-from torch import Tensor
-
 from ...answers import Finished, FinishReason, GenerationEvent, Recalled, Text
 from ...store.types import Hit, Hits
 from ..checkpoint import Checkpoint
@@ -25,6 +23,7 @@ class Running:
     Attributes:
         beginning: whether the next tokens begin a chunk, whose memories have to be there first.
         slots: the slots of the pool that it has pinned and reads.
+        ended: whether it was taken out.
         seconds: where its time went.
     """
 
@@ -32,6 +31,7 @@ class Running:
         self.request = request
         self.row = row
         self.beginning = True
+        self.ended = False
         self.slots: list[int] = []
         self.seconds = {"queue": time.perf_counter() - request.submitted, "recall": 0.0, "fetch": 0.0, "model": 0.0}
         self.sampler = Sampler(request.options)
@@ -106,10 +106,6 @@ class Running:
         self.beginning = self.request.source is not None and begins_at(len(self._tokens))
         return None
 
-    def choose(self, logits: Tensor) -> int:
-        """Draw the next token from logits (vocabulary,)."""
-        return self.sampler.choose(logits)
-
     @property
     def query(self) -> str | None:
         """What to recall for the chunk to come, if now is the time to ask."""
@@ -122,6 +118,7 @@ class Running:
         """Send the rest of the text and the last event."""
         if rest := self._stream.flush():
             self.request.mailbox.put(Text(rest))
+        self.seconds["total"] = time.perf_counter() - self.request.submitted
         self.request.mailbox.put_later(self._last_events(reason))
         self.request.mailbox.end()
 
@@ -130,5 +127,5 @@ class Running:
             began = time.perf_counter()
             yield from explaining(self._checkpoint, Transcript(self._transcript, self._answer))
             self.seconds["explain"] = time.perf_counter() - began
-        self.seconds["total"] = time.perf_counter() - self.request.submitted
+            self.seconds["total"] += self.seconds["explain"]
         yield Finished(reason, len(self._tokens), self.seconds)
