@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ...answers import Finished, FinishReason, GenerationEvent, Recalled, Text
 from ...store.types import Hit, Hits
@@ -119,13 +120,19 @@ class Running:
         if rest := self._stream.flush():
             self.request.mailbox.put(Text(rest))
         self.seconds["total"] = time.perf_counter() - self.request.submitted
-        self.request.mailbox.put_later(self._last_events(reason))
+        finished = Finished(reason, len(self._tokens), self.seconds)
+        if self.request.options.explain:
+            transcript = Transcript(self._transcript, self._answer)
+            self.request.mailbox.put_later(_explained(self._checkpoint, transcript, finished))
+        else:
+            self.request.mailbox.put(finished)
         self.request.mailbox.end()
 
-    def _last_events(self, reason: FinishReason) -> Iterator[GenerationEvent]:
-        if self.request.options.explain:
-            began = time.perf_counter()
-            yield from explaining(self._checkpoint, Transcript(self._transcript, self._answer))
-            self.seconds["explain"] = time.perf_counter() - began
-            self.seconds["total"] += self.seconds["explain"]
-        yield Finished(reason, len(self._tokens), self.seconds)
+
+def _explained(checkpoint: Checkpoint, transcript: Transcript, finished: Finished) -> Iterator[GenerationEvent]:
+    """The explanation, and then the end with its time counted; made by the caller's thread."""
+    began = time.perf_counter()
+    yield from explaining(checkpoint, transcript)
+    seconds = time.perf_counter() - began
+    total = finished.seconds["total"] + seconds
+    yield replace(finished, seconds={**finished.seconds, "explain": seconds, "total": total})
