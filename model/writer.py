@@ -53,9 +53,10 @@ class _Keeper:
             query, key = self._rotation.undo(query, key)
         rule, kept, scale = self._layout.rule, self._layout.kept_tokens, query.shape[-1] ** -0.5
         if query.is_cuda and rule == PAPERS_RULE:
-            from ..kernels.gpu.selection import select
+            from ..kernels.gpu.selection import TOKENS_MAX, select
 
-            return select(query, key, self._valid, scale, kept)
+            if query.shape[2] <= TOKENS_MAX:
+                return select(query, key, self._valid, scale, kept)
         return keep(RULES[rule](query, key, value, self._valid, scale), self._valid, kept)
 
 

@@ -94,7 +94,7 @@ class Engine:
             memory_layers=layout.layers,
             pool=self.pool,
             tokens=self.limits.context_tokens_max,
-            kernels=kernels or gpu_kernels(),
+            kernels=kernels or gpu_kernels(form.head_size),
             **shape,
         )
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.blocks import PAGE_TOKENS, Blocks, Pages, Slots
+from ...store.errors import InvalidArgument
 from ..pool.memory_pool import MemoryPool
 from .step import Work
 
@@ -35,10 +36,20 @@ class Kernels:
     prefill: Kernel
 
 
-def gpu_kernels() -> Kernels:
-    """Those of Triton, which only a GPU machine has."""
+def gpu_kernels(head_size: int) -> Kernels:
+    """Those of Triton, which only a GPU machine has.
+
+    Raises:
+        InvalidArgument: they do not take heads of this size.
+    """
     from ...kernels.gpu.decode import decode
+    from ...kernels.gpu.launch import HEAD_SIZE_MAX
     from ...kernels.gpu.prefill import prefill
+
+    if head_size > HEAD_SIZE_MAX:
+        raise InvalidArgument(
+            f"this model has heads of {head_size}, a GPU reads up to {HEAD_SIZE_MAX}; run it on a CPU"
+        )
 
     return Kernels(decode, prefill)
 

@@ -21,6 +21,7 @@ from memory3.model.layout import MemoryLayout
 from memory3.model.pool.decoding import decode_by_kernels, decode_plainly
 from memory3.model.pool.memory_pool import MemoryPool
 from memory3.model.source import GenerationOptions
+from memory3.store.errors import InvalidArgument
 
 from ..conftest import Load
 from .test_engine import LAYOUT, REQUESTS, SMALL, Found, endless, engine_of, prompt, read
@@ -62,9 +63,15 @@ def test_the_kernels_themselves_give_the_same_tokens(model: LanguageModel) -> No
     ]
     source = Found(model)
     expected = [read(list(model.generate(text, source, options=options))) for text, options in requests]
-    with engine_of(model, SMALL, gpu_kernels()) as engine:
+    with engine_of(model, SMALL, gpu_kernels(16)) as engine:
         generations = [engine.generate(text, source, options=options) for text, options in requests]
         assert [read(list(generation)) for generation in generations] == expected
+
+
+def test_heads_that_the_kernels_do_not_take_are_refused() -> None:
+    pytest.importorskip("triton", reason="the kernels need Triton (Linux only)")
+    with pytest.raises(InvalidArgument, match="heads of 512"):
+        gpu_kernels(512)
 
 
 def paged(pool: MemoryPool, rows: int = 3, tokens: int = 512) -> Paged:
