@@ -86,9 +86,9 @@ def _answer(
     answers, seconds = [], 0.0
     for question, recalled in zip(exam.questions, hits, strict=True):
         if way == "text":
-            options = GenerationOptions(max_tokens=ANSWER_TOKENS)
-            texts = [hit.text for hit in recalled]
-            stream = AnswerStream(memory.models.language_model.ask_with_texts(question.text, texts, options=options))
+            options = GenerationOptions(max_tokens=ANSWER_TOKENS, memories=0)
+            prompt = memory.models.language_model.prompt_with_texts(question.text, [hit.text for hit in recalled])
+            stream = AnswerStream(memory.models.engine.generate(prompt, None, options=options))
         else:
             stream = memory.ask(question.text, memories=memories if way == "memory" else 0, max_tokens=ANSWER_TOKENS)
         answer = stream.result()

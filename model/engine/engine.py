@@ -101,7 +101,7 @@ class Engine:
     def generate(
         self,
         prompt: str | Sequence[int],
-        source: MemorySource,
+        source: MemorySource | None,
         *,
         options: GenerationOptions,
         owner: str = "",
@@ -111,6 +111,7 @@ class Engine:
 
         Args:
             prompt: text, or the tokens of one without `<s>`.
+            source: where its memories come from; None reads none.
             owner: whose request this is; owners take turns where requests wait.
             deadline: `time.monotonic()` after which the generation ends with DeadlineExceeded.
 
@@ -154,7 +155,7 @@ class Engine:
         self,
         prompt: Sequence[int],
         query: str | None,
-        source: MemorySource,
+        source: MemorySource | None,
         options: GenerationOptions,
         owner: str,
         deadline: float | None,
