@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from queue import Empty, SimpleQueue
 
 import torch
@@ -273,8 +274,8 @@ class Engine:
         if not chosen:
             return False
         began = time.perf_counter()
-        works = [(running, running.works()) for running in chosen]
-        logits = self._forward([work for _, added in works for work in added], [len(added) for _, added in works])
+        works = [work for running in chosen for work in running.works()]
+        logits = self._forward(works, [running.row for running in chosen])
         likeliest = logits.argmax(-1).tolist()
         elapsed = time.perf_counter() - began
         self._steps += 1
@@ -312,7 +313,8 @@ class Engine:
         if source is None:
             running.begin(Hits([]), [])
             return True
-        wish = self._loaded.pop(running, None)
+        # It stays among the loaded until its slots are the sequence's own: whoever ends before lets go of them.
+        wish = self._loaded.get(running)
         if wish is None:
             return False
         hits = wish.hits[0]
@@ -329,6 +331,7 @@ class Engine:
         dropped = [slot for slot in wish.slots if slot is not None and slot not in kept]
         self.pool.release(running.slots + dropped)
         running.slots = kept
+        del self._loaded[running]
         running.begin(hits, [(hit, code) for hit, _, code in read])
         if len(wish.queries) > 1:
             self._recalls.ask(running.wish(source, wish.queries[1:], wish.hits[1:]))
@@ -341,17 +344,11 @@ class Engine:
         return recall_bias(torch.tensor([hit.score for hit in read]), weight).tolist()
 
     @torch.inference_mode()
-    def _forward(self, works: Sequence[Work], counts: Sequence[int]) -> Tensor:
-        """Logits (sequences, vocabulary) behind the last work of each sequence."""
+    def _forward(self, works: Sequence[Work], rows: Sequence[int]) -> Tensor:
+        """Logits (sequences, vocabulary) behind what each row adds; its prefix is not the last of it."""
         ordered = sorted(works, key=lambda work: not work.decodes)
-        ends, total = {}, 0
-        for work in ordered:
-            total += len(work.tokens)
-            ends[id(work)] = total - 1
-        last, number = [], 0
-        for count in counts:
-            number += count
-            last.append(ends[id(works[number - 1])])
+        ends = accumulate(len(work.tokens) for work in ordered)
+        last = {work.row: end - 1 for work, end in zip(ordered, ends, strict=True) if work.reads}
         device = self._model.device
         positions = [work.position + n for work in ordered for n in range(len(work.tokens))]
         logits: Tensor = self._model(
@@ -361,7 +358,7 @@ class Engine:
             position_ids=torch.tensor([positions], device=device),
             use_cache=False,
             step=self._context.attention(ordered),
-            logits_to_keep=torch.tensor(last, device=device),
+            logits_to_keep=torch.tensor([last[row] for row in rows], device=device),
         ).logits
         return logits[0]
 

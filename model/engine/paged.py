@@ -9,6 +9,7 @@ Dimensions: `L` layers, `P` pages, `G` KV heads, `H` query heads, `N` packed tok
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -122,7 +123,7 @@ class Paged:
         """One block for each work; the first of their tokens is the `first`-th of the packed ones."""
         counts = [len(work.tokens) for work in works]
         lengths = [work.past + count for work, count in zip(works, counts, strict=True)]
-        starts = [first + sum(counts[:number]) for number in range(len(counts))]
+        starts = list(accumulate(counts[:-1], initial=first))
         width = -(-max(lengths) // PAGE_TOKENS)
         read = [self._memories[work.row] if work.reads else () for work in works]
         added = [self._bias[work.row] if work.reads else () for work in works]

@@ -51,7 +51,6 @@ class MemoryPool:
     ) -> None:
         layers, _, groups, kept, size = form.shape
         self._form = form
-        self.slots = slots
         self.device = device
         # Nothing is touched before it is filled, so that on a CPU unused slots cost no memory.
         self.key = torch.zeros(layers, slots, groups, kept, size, device=device, dtype=dtype)
@@ -83,15 +82,14 @@ class MemoryPool:
             try:
                 missing = [number for number, slot in enumerate(found) if slot is None]
                 values, fetched = self._values(source, [keys[n] for n in missing], [hits[n] for n in missing])
-                filled = self._fill([keys[n] for n in missing], values)
+                for number, slot in zip(missing, self._fill([keys[n] for n in missing], values), strict=True):
+                    found[number] = slot
                 fresh = {missing[number] for number in fetched}
                 # What is fetched counts as read by itself.
                 source.note_reads([hit for number, hit in enumerate(hits) if number not in fresh])
             except BaseException:
                 self.release([slot for slot in found if slot is not None])
                 raise
-        for number, slot in zip(missing, filled, strict=True):
-            found[number] = slot
         return found
 
     def codes(self, source: MemorySource, hits: Sequence[Hit]) -> list[bytes | None]:

@@ -45,6 +45,7 @@ class Found(MemorySource):
         self.pause = threading.Event()
         self.pause.set()
         self.error: Exception | None = None
+        self.lost: Exception | None = None
 
     def recall(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         self.calls.append(len(queries))
@@ -61,6 +62,8 @@ class Found(MemorySource):
         return Hits([hit(number) for number in sorted(numbers)])
 
     def live(self, hits: Sequence[Hit]) -> list[bool]:
+        if self.lost is not None:
+            raise self.lost
         return [found.seq not in self.gone for found in hits]
 
     def key_values(self, hits: Sequence[Hit]) -> list[bytes | None]:
@@ -258,6 +261,22 @@ def test_a_recall_that_fails_ends_its_own_generation_only(model: LanguageModel) 
         bad = engine.generate(prompt(1, 9), broken, options=GenerationOptions(max_tokens=4))
         with pytest.raises(Corrupted, match="index is damaged"):
             list(bad)
+        assert read(list(good))[3] == 20
+
+
+def test_a_look_at_what_lives_that_fails_ends_its_own_generation_and_pins_nothing(model: LanguageModel) -> None:
+    """Once the slots that had been loaded for it stayed pinned for ever; `engine_of` looks for such."""
+    broken, sound = Found(model), Found(model)
+    text = next(
+        prompt(seed, 9)
+        for seed in range(99)
+        if read(list(model.generate(prompt(seed, 9), sound, options=GenerationOptions(max_tokens=1))))[1][0][1]
+    )
+    broken.lost = Unavailable("the collection is closed")
+    with engine_of(model) as engine:
+        good = engine.generate(text, sound, options=GenerationOptions(max_tokens=20))
+        with pytest.raises(Unavailable, match="collection is closed"):
+            list(engine.generate(text, broken, options=GenerationOptions(max_tokens=4)))
         assert read(list(good))[3] == 20
 
 

@@ -30,6 +30,7 @@ class Source(MemorySource):
         self.fetched: list[int] = []
         self.noted: list[int] = []
         self.down = False
+        self.uncounted = False
 
     @property
     def scope(self) -> Hashable:
@@ -39,6 +40,8 @@ class Source(MemorySource):
         raise AssertionError("the pool does not recall")
 
     def note_reads(self, hits: Sequence[Hit]) -> None:
+        if self.uncounted:
+            raise Unavailable("the store is closed")
         self.noted += [found.seq for found in hits]
 
     def live(self, hits: Sequence[Hit]) -> list[bool]:
@@ -148,6 +151,15 @@ def test_a_source_that_is_down_leaves_no_pins() -> None:
     with pytest.raises(Unavailable):
         pool.load(source, [hit(1), hit(2)])
     pool.release([pool.load(source, [hit(1)])[0] or 0] * 2)
+    assert pool.stats().pinned == 0
+
+
+def test_a_load_that_cannot_be_counted_leaves_no_pins() -> None:
+    """Once what had just been filled stayed pinned for ever."""
+    pool, source = pool_of(), Source()
+    source.uncounted = True
+    with pytest.raises(Unavailable):
+        pool.load(source, [hit(1), hit(2)])
     assert pool.stats().pinned == 0
 
 
