@@ -188,6 +188,7 @@ class Engine:
             try:
                 self._leave()
                 self._admit()
+                self._look_ahead()
                 if not self._step():
                     self._wait()
                 self._take_news()
@@ -257,8 +258,20 @@ class Engine:
             running = Running(request, row, self._checkpoint)
             self._running.append(running)
             self._context.open(row, request.room)
+            request.admitted = True
             if request.source is not None:
-                self._recalls.ask(running.wish(request.source, request.queries))
+                wish = running.wish(request.source, request.queries)
+                wish.before = request.early
+                self._recalls.ask(wish)
+
+    def _look_ahead(self) -> None:
+        """Wish for the memories of those who may have their turn when the present ones have ended."""
+        with self._lock:
+            waiting = self._waiting.first(self.limits.running_max)
+        for request in waiting:
+            if request.early is None and request.source is not None:
+                request.early = Wish(request, request.source, request.queries, request.options.memories, early=True)
+                self._recalls.ask(request.early)
 
     def _fits(self, request: Request) -> bool:
         present = [running.request for running in self._running]

@@ -1,6 +1,7 @@
 """Who is next: first come, first served within an owner, and one of each owner in turn."""
 
 from collections import OrderedDict, deque
+from itertools import islice, zip_longest
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -24,6 +25,11 @@ class FairQueue(Generic[T]):
     def peek(self) -> T | None:
         """The next item, left where it is."""
         return next(iter(self._items.values()))[0] if self._items else None
+
+    def first(self, count: int) -> list[T]:
+        """Up to `count` items in the order in which they will be next, left where they are."""
+        turns = zip_longest(*self._items.values())
+        return list(islice((item for turn in turns for item in turn if item is not None), count))
 
     def pop(self) -> T:
         """Take the next item out; its owner's turn comes again after all others'."""

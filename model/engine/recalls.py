@@ -1,7 +1,8 @@
 """Recall beside the steps: finds memories and loads them into the pool while other sequences generate.
 
 What several sequences want at the same time is asked for in one call, but no more than a few queries: those who have
-their memories go on while the next are looked for.
+their memories go on while the next are looked for. When no sequence wants anything, memories are found for those who
+still wait for their turn, so that these need not wait for them as well.
 """
 
 import threading
@@ -20,7 +21,7 @@ QUERIES_TOGETHER = 8
 
 
 class Owner(Protocol):
-    """A sequence that waits for memories; `ended` when it waits no more."""
+    """Who waits for memories; `ended` when it waits no more."""
 
     @property
     def ended(self) -> bool: ...
@@ -33,6 +34,8 @@ class Wish:
     Attributes:
         owner: whose; handed back as it is, unless it has ended before.
         queries: of this chunk and, in a prompt, of those behind it.
+        early: whether its owner has no row yet: it is recalled for when nobody else waits, and nothing is loaded.
+        before: the early wish of the same request; what was found for it is not looked for again.
         hits: those of the first queries, once they were recalled; the first chunk's are loaded.
         slots: where the first query's memories lie, pinned; None for one that could not be loaded.
         coded: whether their key-values are wanted as they are stored, too.
@@ -45,6 +48,8 @@ class Wish:
     source: MemorySource
     queries: Sequence[str]
     memories: int
+    early: bool = False
+    before: "Wish | None" = None
     hits: Sequence[Sequence[Hit]] = ()
     slots: Sequence[int | None] = ()
     coded: bool = False
@@ -54,7 +59,7 @@ class Wish:
 
 
 class Recalls:
-    """A thread that fulfils wishes in the order they came; `done` is called in it for each."""
+    """A thread that fulfils wishes in the order they came; `done` is called in it for each but the early ones."""
 
     def __init__(self, pool: MemoryPool, done: Callable[[Wish], None]) -> None:
         self._pool = pool
@@ -78,14 +83,17 @@ class Recalls:
             pending = [wish for wish in pending if not wish.owner.ended]
             if not pending:
                 continue
-            # What only has to be loaded takes no time beside a recall.
-            chosen = [wish for wish in pending if wish.hits] or _together(pending)
+            for wish in pending:
+                if wish.before is not None and not wish.hits:
+                    wish.hits = wish.before.hits
+            chosen = _next(pending)
             if not chosen[0].hits:
                 self._recall(chosen)
             for wish in chosen:
-                self._load(wish)
-                self._done(wish)
                 pending.remove(wish)
+                if not wish.early:
+                    self._load(wish)
+                    self._done(wish)
 
     def _take(self, pending: list[Wish]) -> bool:
         """Add the wishes that stand now, and wait if there is none; False when closed."""
@@ -124,6 +132,13 @@ class Recalls:
         except Exception as error:
             wish.error = error
         wish.seconds["fetch"] = time.perf_counter() - began
+
+
+def _next(pending: Sequence[Wish]) -> Sequence[Wish]:
+    """What is done next: loading, which takes no time beside a recall; then recalls; and early ones one by one."""
+    loads = [wish for wish in pending if wish.hits]
+    present = [wish for wish in pending if not wish.early]
+    return loads or (_together(present) if present else pending[:1])
 
 
 def _together(wishes: Sequence[Wish]) -> list[Wish]:

@@ -10,6 +10,7 @@ from ..layout import REFERENCE_TOKENS
 from ..schedule import prompt_chunks, prompt_queries
 from ..source import GenerationOptions, MemorySource
 from .generation import Mailbox
+from .recalls import Wish
 
 
 @dataclass(eq=False)
@@ -23,6 +24,8 @@ class Request:
         owner: whose request this is, for fairness.
         deadline: `time.monotonic()` after which nobody wants it; None is never.
         room: tokens that its context may come to.
+        admitted: whether it has had its turn.
+        early: what it wished for before that.
     """
 
     prefix: list[int]
@@ -33,6 +36,8 @@ class Request:
     owner: str
     deadline: float | None
     room: int
+    admitted: bool = False
+    early: Wish | None = None
     mailbox: Mailbox = field(default_factory=Mailbox)
     submitted: float = field(default_factory=time.perf_counter)
 
@@ -45,6 +50,11 @@ class Request:
     def slots(self) -> int:
         """Most slots that it pins: those of the present chunk and of the next."""
         return 2 * self.options.memories if self.source is not None else 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it waits no more for its turn."""
+        return self.admitted or self.mailbox.unwanted or self.late
 
     @property
     def late(self) -> bool:

@@ -58,7 +58,7 @@ class Running:
     def wish(self, source: MemorySource, queries: Sequence[str], hits: Sequence[Sequence[Hit]] = ()) -> Wish:
         """What its next chunk has to wait for."""
         options = self.request.options
-        return Wish(self, source, queries, options.memories, hits, coded=options.explain)
+        return Wish(self, source, queries, options.memories, hits=hits, coded=options.explain)
 
     def begin(self, hits: Sequence[Hit], memories: Sequence[tuple[Hit, bytes]]) -> None:
         """Begin a chunk, which reads those memories of the ones recalled; their bytes count for an explanation only."""

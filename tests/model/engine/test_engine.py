@@ -45,12 +45,14 @@ class Found(MemorySource):
         self.pause = threading.Event()
         self.pause.set()
         self.error: Exception | None = None
+        self.failed = 0
         self.lost: Exception | None = None
 
     def recall(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         self.calls.append(len(queries))
         self.pause.wait()
         if self.error is not None:
+            self.failed += 1
             raise self.error
         found = [self._nearest(query, k) for query in queries]
         self.answered += 1
@@ -210,6 +212,62 @@ def test_a_sequence_that_waits_for_its_recall_holds_up_nobody(model: LanguageMod
         assert read(list(waiting))[3] == 4
 
 
+def test_memories_are_found_for_those_who_wait_for_their_turn(model: LanguageModel) -> None:
+    """Before the one that runs has ended; when their turn comes, nothing is asked again."""
+    source, options = Found(model), GenerationOptions(max_tokens=5)
+    texts = [prompt(2, 9), prompt(3, 200)]
+    expected = [read(list(model.generate(text, source, options=options))) for text in texts]
+    source.calls.clear()
+    source.loaded.clear()
+    with engine_of(model, replace(SMALL, running_max=1, waiting_max=2)) as engine:
+        running = engine.generate(prompt(1, 9), source, options=GenerationOptions(max_tokens=1_500, memories=0))
+        waiting = [engine.generate(text, source, options=options) for text in texts]
+        # One may look far ahead, but no further than to those who may run together next.
+        _until(lambda: source.calls == [1])
+        assert engine.stats().waiting == 2 and not source.loaded
+        running.close()
+        assert [read(list(generation)) for generation in waiting] == expected
+    assert source.calls[0] == 1 and sum(source.calls) == 1 + len(model.checkpoint.encode(texts[1])) // 64 + 1
+
+
+@pytest.mark.parametrize("happens", ["it fails", "it is deleted"])
+def test_what_was_found_early_is_looked_at_again(happens: str, model: LanguageModel) -> None:
+    """An early recall that failed is made again in turn; what was deleted since an early recall is not read."""
+    source, options = Found(model), GenerationOptions(max_tokens=5)
+    text = next(prompt(seed, 9) for seed in range(99) if _first(model, source, prompt(seed, 9), options))
+    found = _first(model, source, text, options)
+    source.calls.clear()
+    source.error = Unavailable("the index is being loaded") if happens == "it fails" else None
+    with engine_of(model, replace(SMALL, running_max=1)) as engine:
+        answered = source.answered
+        running = engine.generate(prompt(1, 9), source, options=GenerationOptions(max_tokens=1_500, memories=0))
+        waiting = engine.generate(text, source, options=options)
+        _until(lambda: source.failed + source.answered > answered)
+        source.error = None
+        if happens == "it is deleted":
+            source.gone = set(found)
+        assert engine.stats().waiting == 1
+        running.close()
+        chunks = read(list(waiting))[1]
+    assert chunks == ([(0, found)] if happens == "it fails" else [(0, [])])
+    assert len(source.calls) == (2 if happens == "it fails" else 1)
+
+
+def test_a_request_that_is_closed_while_it_waits_asks_for_nothing(model: LanguageModel) -> None:
+    source = Found(model)
+    source.pause.clear()
+    with engine_of(model, replace(SMALL, running_max=1)) as engine:
+        running = engine.generate(prompt(1, 9), source, options=GenerationOptions(max_tokens=5))
+        _until(lambda: source.calls == [1])
+        closed, kept = (
+            engine.generate(prompt(seed, 9), source, options=GenerationOptions(max_tokens=5)) for seed in (2, 3)
+        )
+        closed.close()
+        source.pause.set()
+        assert read(list(running))[3] == read(list(kept))[3] == 5
+    assert source.calls == [1, 1]
+
+
 def test_a_memory_deleted_meanwhile_leaves_at_the_next_chunk(model: LanguageModel) -> None:
     """Recalled for the second chunk while it was there, deleted before that chunk began: it is not read."""
     source = Found(model)
@@ -229,6 +287,11 @@ def test_a_memory_deleted_meanwhile_leaves_at_the_next_chunk(model: LanguageMode
     chunks = [event for event in events if isinstance(event, Recalled)]
     assert source.gone and {found.seq for found in chunks[1].unread} == source.gone
     assert {found.seq for found in chunks[1].memories}.isdisjoint(doomed)
+
+
+def _first(model: LanguageModel, source: Found, text: str, options: GenerationOptions) -> list[int]:
+    """The memories of the first chunk."""
+    return read(list(model.generate(text, source, options=options)))[1][0][1]
 
 
 def _second(model: LanguageModel, source: Found, text: str, options: GenerationOptions) -> list[int]:

@@ -35,3 +35,9 @@ def test_what_is_removed_does_not_come() -> None:
     queue = queue_of(("a", 1), ("a", 2), ("b", 3), ("c", 4))
     queue.remove([2, 3])
     assert len(queue) == 2 and sorted(queue.items()) == [1, 4] and drained(queue) == [1, 4]
+
+
+def test_who_will_be_next_is_told_in_the_order_of_turns() -> None:
+    queue = queue_of(("a", 1), ("a", 2), ("a", 3), ("b", 4), ("c", 5), ("b", 6))
+    assert queue.first(4) == [1, 4, 5, 2] and len(queue) == 6
+    assert queue.first(9) == drained(queue) and queue.first(1) == []
