@@ -23,9 +23,35 @@ def test_vectors_have_the_promised_shape_and_length(embedder: Embedder) -> None:
     assert embedder.embed([]).shape == (0, DEFAULT_DIMENSION)
 
 
-def test_the_same_text_has_the_same_vector_in_any_batch(embedder: Embedder) -> None:
+@pytest.mark.parametrize(("bfloat16", "within"), [(False, 1e-5), (True, 3e-3)])
+def test_the_same_text_has_the_same_vector_in_any_batch(bfloat16: bool, within: float) -> None:
+    """To the resolution of the products: of bfloat16 it is 2 ** -9 of each factor."""
+    embedder = Embedder.load(bfloat16=bfloat16)
     texts = [f"house number {number} " * (number % 7 + 1) for number in range(40)]
-    np.testing.assert_allclose(embedder.embed(texts)[17], embedder.embed(texts[17:18])[0], atol=1e-5)
+    np.testing.assert_allclose(embedder.embed(texts)[17], embedder.embed(texts[17:18])[0], atol=within)
+
+
+def test_products_of_bfloat16_give_the_vectors_of_float32() -> None:
+    """In all dimensions, of length one and in float32; other vectors than those, or the switch would do nothing."""
+    texts = [f"house number {number} " * (number % 7 + 1) for number in range(40)]
+    exact, found = (Embedder.load(bfloat16=choice).embed(texts) for choice in (False, True))
+    assert found.dtype == np.float32 and not np.array_equal(found, exact)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(found, exact, atol=3e-3)
+    assert np.sum(found * exact, axis=1).min() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("able", "taken"), [({"avx512_bf16": True}, True), ({"avx512_bf16": False}, False), ({}, False)]
+)
+def test_a_cpu_that_is_made_for_it_multiplies_bfloat16(
+    able: dict[str, bool], taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    exact = Embedder.load(bfloat16=False).embed(["a bee"])
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert np.array_equal(Embedder.load().embed(["a bee"]), exact) is not taken
 
 
 def test_meaning_is_near(embedder: Embedder) -> None:
@@ -35,7 +61,8 @@ def test_meaning_is_near(embedder: Embedder) -> None:
     assert question @ right > question @ wrong + 0.3
 
 
-def test_threads_get_their_own_answers(embedder: Embedder) -> None:
+def test_threads_get_their_own_answers() -> None:
+    embedder = Embedder.load(bfloat16=False)
     texts = [f"text number {number}" for number in range(8)]
     expected = embedder.embed(texts)
     found: dict[int, np.ndarray] = {}
