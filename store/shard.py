@@ -345,6 +345,12 @@ class Shard:
         """
         return self._fetch(fingerprint, seqs)[0]
 
+    def note_reads(self, seqs: Sequence[int]) -> builtins.list[None]:
+        """Count one more read of key-values that the caller held and did not fetch."""
+        with self._using():
+            self._key_values.reads.note(seqs)
+        return [None] * len(seqs)
+
     def has_room_for_key_values(self) -> bool:
         """Say whether key-values can be added without others making room for them."""
         with self._using():
@@ -575,12 +581,6 @@ class Shard:
         self._derived.catch_up()
         self._maintenance.wake()
         self._notify()
-
-    def note_reads(self, seqs: Sequence[int]) -> builtins.list[None]:
-        """Count one more read of key-values that the caller held and did not fetch."""
-        with self._using():
-            self._key_values.reads.note(seqs)
-        return [None] * len(seqs)
 
     def _fetch(
         self, fingerprint: str, seqs: Sequence[int]
