@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ...store.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unavailable
 from ...store.types import Hit, Hits
@@ -31,7 +32,7 @@ from .recalls import Recalls, Wish
 from .request import Request, request_of
 from .rows import Rows
 from .running import Running
-from .step import ContextStore, Work
+from .step import ContextStore, Packed, Work
 
 _log = logging.getLogger(__name__)
 
@@ -349,18 +350,7 @@ class Engine:
         ordered = sorted(works, key=lambda work: not work.decodes)
         ends = accumulate(len(work.tokens) for work in ordered)
         last = {work.row: end - 1 for work, end in zip(ordered, ends, strict=True) if work.reads}
-        device = self._model.device
-        positions = [work.position + n for work in ordered for n in range(len(work.tokens))]
-        logits: Tensor = self._model(
-            input_ids=torch.tensor([[token for work in ordered for token in work.tokens]], device=device),
-            # Four dimensions: taken as it is, and not looked at.
-            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
-            position_ids=torch.tensor([positions], device=device),
-            use_cache=False,
-            step=self._context.attention(ordered),
-            logits_to_keep=torch.tensor([last[row] for row in rows], device=device),
-        ).logits
-        return logits[0]
+        return _logits(self._model, self._context.pack(ordered, [last[row] for row in rows]))
 
     def _advance(self, running: Running, token: int) -> None:
         self._tokens += 1
@@ -395,6 +385,20 @@ class Engine:
             request.mailbox.end(error)
         for running in list(self._running):
             self._end(running, error)
+
+
+def _logits(model: PreTrainedModel, step: Packed) -> Tensor:
+    """Logits (sequences, vocabulary) of a step; on a GPU nothing here waits for it."""
+    logits: Tensor = model(
+        input_ids=step.tokens,
+        # Four dimensions: taken as it is, and not looked at.
+        attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=step.tokens.device),
+        position_ids=step.positions,
+        use_cache=False,
+        step=step.attention,
+        logits_to_keep=step.last,
+    ).logits
+    return logits[0]
 
 
 def _late(request: Request) -> DeadlineExceeded | None:

@@ -13,7 +13,7 @@ from memory3.kernels.blocks import Blocks, Pages, Slots
 from memory3.kernels.reference import attend_blocks
 from memory3.model.codebooks import Codebooks, Residual
 from memory3.model.codec import Codec, Floats, Integers
-from memory3.model.engine.paged import Kernels, Paged, gpu_kernels
+from memory3.model.engine.paged import Kernels, Paged, PagedAttention, gpu_kernels
 from memory3.model.engine.step import Work
 from memory3.model.key_values import KeyValueForm
 from memory3.model.language_model import LanguageModel
@@ -106,8 +106,8 @@ def test_a_row_that_was_closed_reads_nothing_of_who_had_it() -> None:
     store.read(0, [3, 4], [0.0, -1.0])
     store.close(0)
     store.open(0, 64)
-    attention = store.attention([Work(0, [5], 0, 0, reads=True)])
-    assert attention.parts[0][1].slots.shape == (1, 0)
+    attention = store.pack([Work(0, [5], 0, 0, reads=True)], [0]).attention
+    assert isinstance(attention, PagedAttention) and attention.parts[0][1].slots.shape == (1, 0)
 
 
 def _codecs() -> dict[str, Codec]:
