@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from queue import Empty, SimpleQueue
 
@@ -24,6 +25,7 @@ from ..loading import context_limit
 from ..pool.memory_pool import MemoryPool, PoolStats
 from ..recall_weight import recall_bias
 from ..source import GenerationOptions, MemorySource
+from .decode_graphs import DecodeGraphs
 from .fair_queue import FairQueue
 from .generation import Generation
 from .limits import EngineLimits
@@ -71,6 +73,9 @@ class Engine:
             ram_bytes=self.limits.ram_bytes,
         )
         self._context = self._context_store(kernels)
+        self._graphs: DecodeGraphs | None = None
+        if self.limits.decode_graphs and isinstance(self._context, Paged):
+            self._graphs = DecodeGraphs(self._context, partial(_logits, self._model), self.limits.running_max)
         self._lock = threading.Lock()
         self._waiting: FairQueue[Request] = FairQueue()
         self._closed = False
@@ -347,6 +352,10 @@ class Engine:
     @torch.inference_mode()
     def _forward(self, works: Sequence[Work], rows: Sequence[int]) -> Tensor:
         """Logits (sequences, vocabulary) behind what each row adds; its prefix is not the last of it."""
+        # A step in which all decode has one work for each row, in the order of the rows.
+        logits = None if self._graphs is None else self._graphs.logits(works)
+        if logits is not None:
+            return logits
         ordered = sorted(works, key=lambda work: not work.decodes)
         ends = accumulate(len(work.tokens) for work in ordered)
         last = {work.row: end - 1 for work, end in zip(ordered, ends, strict=True) if work.reads}

@@ -2,7 +2,7 @@
 
 Nothing is padded and nothing is copied: the kernels follow the numbers of pages and slots, which go to the device in
 one copy (transfer.py). A sequence gets all pages that it may come to need when it opens, so that it never has to stop
-amid its answer for want of one.
+amid its answer for want of one. Only steps that are to keep their shapes are padded (decode_graphs.py).
 
 Dimensions: `L` layers, `P` pages, `G` KV heads, `H` query heads, `N` packed tokens, `D` head size, `C` blocks.
 """
@@ -98,13 +98,15 @@ class Paged:
         self._numbers = {layer: number for number, layer in enumerate(memory_layers)}
         # The last page of each row may be filled in part.
         pages = -(-tokens // PAGE_TOKENS) + rows
-        shape = (layers, pages, kv_heads, PAGE_TOKENS, head_size)
+        # One page more, which belongs to nobody: those who only fill a step up write there.
+        shape = (layers, pages + 1, kv_heads, PAGE_TOKENS, head_size)
         self._key = torch.zeros(shape, device=pool.device, dtype=pool.key.dtype)
         self._value = torch.zeros_like(self._key)
         self._free = list(range(pages))
-        self._pages: list[list[int]] = [[] for _ in range(rows)]
-        self._memories: list[tuple[int, ...]] = [()] * rows
-        self._bias: list[tuple[float, ...]] = [()] * rows
+        self._pages: list[list[int]] = [*([] for _ in range(rows)), [pages]]
+        self._memories: list[tuple[int, ...]] = [()] * (rows + 1)
+        self._bias: list[tuple[float, ...]] = [()] * (rows + 1)
+        self._nobody = Work(rows, [0], 0, 0, reads=True)
 
     def open(self, row: int, tokens: int) -> None:
         self._pages[row] = [heapq.heappop(self._free) for _ in range(-(-tokens // PAGE_TOKENS))]
@@ -139,6 +141,14 @@ class Paged:
             -(-max(work.past + len(work.tokens) for work in works) // PAGE_TOKENS),
             max(len(self._memories[work.row]) if work.reads else 0 for work in works),
         )
+
+    def decode_plan(self, works: Sequence[Work], room: Room) -> Plan:
+        """The plan of a step of works that all decode, padded to `room`; all plans for one room have the same shapes.
+
+        The logits of every sequence are asked for, also of those that are there to fill the room.
+        """
+        filled = [*works, *[self._nobody] * (room.sequences - len(works))]
+        return self._plan(filled, range(room.sequences), [(self._kernels.decode, filled, room)])
 
     def over(self, plan: Plan, buffer: Tensor) -> Packed:
         """The step of a plan whose numbers lie, or will lie, in a buffer (bytes,) uint8 on the device."""
