@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from queue import Empty, SimpleQueue
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ...store.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unavailable
 from ...store.types import Hit, Hits
@@ -23,6 +25,7 @@ from ..loading import context_limit
 from ..pool.memory_pool import MemoryPool, PoolStats
 from ..recall_weight import recall_bias
 from ..source import GenerationOptions, MemorySource
+from .decode_graphs import DecodeGraphs
 from .fair_queue import FairQueue
 from .generation import Generation
 from .limits import EngineLimits
@@ -31,7 +34,7 @@ from .recalls import Recalls, Wish
 from .request import Request, request_of
 from .rows import Rows
 from .running import Running
-from .step import ContextStore, Work
+from .step import ContextStore, Packed, Work
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +73,9 @@ class Engine:
             ram_bytes=self.limits.ram_bytes,
         )
         self._context = self._context_store(kernels)
+        self._graphs: DecodeGraphs | None = None
+        if self.limits.decode_graphs and isinstance(self._context, Paged):
+            self._graphs = DecodeGraphs(self._context, partial(_logits, self._model), self.limits.running_max)
         self._lock = threading.Lock()
         self._waiting: FairQueue[Request] = FairQueue()
         self._closed = False
@@ -359,21 +365,14 @@ class Engine:
     @torch.inference_mode()
     def _forward(self, works: Sequence[Work], rows: Sequence[int]) -> Tensor:
         """Logits (sequences, vocabulary) behind what each row adds; its prefix is not the last of it."""
+        # A step in which all decode has one work for each row, in the order of the rows.
+        logits = None if self._graphs is None else self._graphs.logits(works)
+        if logits is not None:
+            return logits
         ordered = sorted(works, key=lambda work: not work.decodes)
         ends = accumulate(len(work.tokens) for work in ordered)
         last = {work.row: end - 1 for work, end in zip(ordered, ends, strict=True) if work.reads}
-        device = self._model.device
-        positions = [work.position + n for work in ordered for n in range(len(work.tokens))]
-        logits: Tensor = self._model(
-            input_ids=torch.tensor([[token for work in ordered for token in work.tokens]], device=device),
-            # Four dimensions: taken as it is, and not looked at.
-            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
-            position_ids=torch.tensor([positions], device=device),
-            use_cache=False,
-            step=self._context.attention(ordered),
-            logits_to_keep=torch.tensor([last[row] for row in rows], device=device),
-        ).logits
-        return logits[0]
+        return _logits(self._model, self._context.pack(ordered, [last[row] for row in rows]))
 
     def _advance(self, running: Running, token: int) -> None:
         self._tokens += 1
@@ -408,6 +407,20 @@ class Engine:
             request.mailbox.end(error)
         for running in list(self._running):
             self._end(running, error)
+
+
+def _logits(model: PreTrainedModel, step: Packed) -> Tensor:
+    """Logits (sequences, vocabulary) of a step; on a GPU nothing here waits for it."""
+    logits: Tensor = model(
+        input_ids=step.tokens,
+        # Four dimensions: taken as it is, and not looked at.
+        attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=step.tokens.device),
+        position_ids=step.positions,
+        use_cache=False,
+        step=step.attention,
+        logits_to_keep=step.last,
+    ).logits
+    return logits[0]
 
 
 def _late(request: Request) -> DeadlineExceeded | None:

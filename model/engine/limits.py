@@ -14,6 +14,7 @@ class EngineLimits:
         step_prompt_tokens_max: tokens of prompts read in one step, so that those who generate wait little for it.
         slots: memories on the device.
         ram_bytes: of coded key-values in RAM.
+        decode_graphs: whether steps in which all sequences generate run as CUDA graphs where there is a GPU.
     """
 
     running_max: int = 16
@@ -22,3 +23,4 @@ class EngineLimits:
     step_prompt_tokens_max: int = 256
     slots: int = 1_024
     ram_bytes: int = 256 << 20
+    decode_graphs: bool = True

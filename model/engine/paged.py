@@ -1,7 +1,8 @@
 """The context store for a GPU: contexts in pages that sequences take, memories read where the pool has them.
 
-Nothing is padded and nothing is copied: the kernels follow the numbers of pages and slots. A sequence gets all pages
-that it may come to need when it opens, so that it never has to stop amid its answer for want of one.
+Nothing is padded and nothing is copied: the kernels follow the numbers of pages and slots, which go to the device in
+one copy (transfer.py). A sequence gets all pages that it may come to need when it opens, so that it never has to stop
+amid its answer for want of one. Only steps that are to keep their shapes are padded (decode_graphs.py).
 
 Dimensions: `L` layers, `P` pages, `G` KV heads, `H` query heads, `N` packed tokens, `D` head size, `C` blocks.
 """
@@ -18,7 +19,8 @@ from torch import Tensor
 from ...kernels.blocks import PAGE_TOKENS, Blocks, Pages, Slots
 from ...store.errors import InvalidArgument
 from ..pool.memory_pool import MemoryPool
-from .step import Work
+from .step import Packed, Work
+from .transfer import Numbers, cut, packed
 
 
 class Kernel(Protocol):
@@ -55,6 +57,27 @@ def gpu_kernels(head_size: int) -> Kernels:
     return Kernels(decode, prefill)
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What blocks have room for: sequences, pages of the longest context, and memories of each."""
+
+    sequences: int
+    pages: int
+    memories: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A step before its numbers are on the device.
+
+    `parts` are the kernels that attend, each with `queries_max` and `length_max` of its `Blocks`; `arrays` are the five
+    of the packed tokens, and then the six of the blocks of each part.
+    """
+
+    arrays: Sequence[Numbers]
+    parts: Sequence[tuple[Kernel, int, int]]
+
+
 class Paged:
     """A `ContextStore` (step.py); used by the engine's thread alone."""
 
@@ -75,13 +98,15 @@ class Paged:
         self._numbers = {layer: number for number, layer in enumerate(memory_layers)}
         # The last page of each row may be filled in part.
         pages = -(-tokens // PAGE_TOKENS) + rows
-        shape = (layers, pages, kv_heads, PAGE_TOKENS, head_size)
+        # One page more, which belongs to nobody: those who only fill a step up write there.
+        shape = (layers, pages + 1, kv_heads, PAGE_TOKENS, head_size)
         self._key = torch.zeros(shape, device=pool.device, dtype=pool.key.dtype)
         self._value = torch.zeros_like(self._key)
         self._free = list(range(pages))
-        self._pages: list[list[int]] = [[] for _ in range(rows)]
-        self._memories: list[tuple[int, ...]] = [()] * rows
-        self._bias: list[tuple[float, ...]] = [()] * rows
+        self._pages: list[list[int]] = [*([] for _ in range(rows)), [pages]]
+        self._memories: list[tuple[int, ...]] = [()] * (rows + 1)
+        self._bias: list[tuple[float, ...]] = [()] * (rows + 1)
+        self._nobody = Work(rows, [0], 0, 0, reads=True)
 
     def open(self, row: int, tokens: int) -> None:
         self._pages[row] = [heapq.heappop(self._free) for _ in range(-(-tokens // PAGE_TOKENS))]
@@ -97,56 +122,85 @@ class Paged:
         self._memories[row] = tuple(slots)
         self._bias[row] = tuple(bias or [0.0] * len(slots))
 
-    def attention(self, works: Sequence[Work]) -> "PagedAttention":
+    @property
+    def device(self) -> torch.device:
+        return self._pool.device
+
+    def pack(self, works: Sequence[Work], last: Sequence[int]) -> Packed:
         decoding = [work for work in works if work.decodes]
         assert all(work.decodes for work in works[: len(decoding)])
-        places = [(work.row, work.past + n) for work in works for n in range(len(work.tokens))]
-        pages = [self._pages[row][place // PAGE_TOKENS] for row, place in places]
-        numbers = self._tensor([pages, [place % PAGE_TOKENS for _, place in places]]).long()
-        return PagedAttention(
-            Pages(self._key, self._value),
-            self._pool,
-            self._numbers,
-            numbers[0],
-            numbers[1],
-            [
-                (kernel, self._blocks(part, first))
-                for kernel, part, first in (
-                    (self._kernels.decode, decoding, 0),
-                    (self._kernels.prefill, works[len(decoding) :], len(decoding)),
-                )
-                if part
-            ],
+        rest = works[len(decoding) :]
+        parts = [(self._kernels.decode, decoding), (self._kernels.prefill, rest)]
+        plan = self._plan(works, last, [(kernel, part, self.room(part)) for kernel, part in parts if part])
+        return self.over(plan, packed(plan.arrays, self.device).to(self.device, non_blocking=True))
+
+    def room(self, works: Sequence[Work]) -> Room:
+        """What these works need."""
+        return Room(
+            len(works),
+            -(-max(work.past + len(work.tokens) for work in works) // PAGE_TOKENS),
+            max(len(self._memories[work.row]) if work.reads else 0 for work in works),
         )
 
-    def _blocks(self, works: Sequence[Work], first: int) -> Blocks:
-        """One block for each work; the first of their tokens is the `first`-th of the packed ones."""
-        counts = [len(work.tokens) for work in works]
-        lengths = [work.past + count for work, count in zip(works, counts, strict=True)]
-        starts = list(accumulate(counts[:-1], initial=first))
-        width = -(-max(lengths) // PAGE_TOKENS)
+    def decode_plan(self, works: Sequence[Work], room: Room) -> Plan:
+        """The plan of a step of works that all decode, padded to `room`; all plans for one room have the same shapes.
+
+        The logits of every sequence are asked for, also of those that are there to fill the room.
+        """
+        filled = [*works, *[self._nobody] * (room.sequences - len(works))]
+        return self._plan(filled, range(room.sequences), [(self._kernels.decode, filled, room)])
+
+    def over(self, plan: Plan, buffer: Tensor) -> Packed:
+        """The step of a plan whose numbers lie, or will lie, in a buffer (bytes,) uint8 on the device."""
+        tokens, positions, last, pages, places, *blocks = cut(buffer, plan.arrays)
+        parts = []
+        for number, (kernel, queries_max, length_max) in enumerate(plan.parts):
+            first, queries, length, tables, slots, bias = blocks[6 * number : 6 * number + 6]
+            parts.append((kernel, Blocks(first, queries, length, tables, slots, bias, queries_max, length_max)))
+        attention = PagedAttention(Pages(self._key, self._value), self._pool, self._numbers, pages, places, parts)
+        return Packed(tokens, positions, last, attention)
+
+    def _plan(
+        self, works: Sequence[Work], last: Sequence[int], parts: Sequence[tuple[Kernel, Sequence[Work], Room]]
+    ) -> Plan:
+        """The plan of a step whose works are those of its parts, one behind the other."""
+        tokens = [token for work in works for token in work.tokens]
+        positions = [position for work in works for position in work.positions]
+        places = [(work.row, place) for work in works for place in work.places]
+        arrays = [
+            Numbers("q", tokens, (1, len(tokens))),
+            Numbers("q", positions, (1, len(tokens))),
+            Numbers("q", last, (len(last),)),
+            Numbers("q", [self._pages[row][place // PAGE_TOKENS] for row, place in places], (len(tokens),)),
+            Numbers("q", [place % PAGE_TOKENS for _, place in places], (len(tokens),)),
+        ]
+        first, bounds = 0, []
+        for kernel, part, room in parts:
+            arrays += self._blocks(part, first, room)
+            first += sum(len(work.tokens) for work in part)
+            bounds.append((kernel, max(len(work.tokens) for work in part), room.pages * PAGE_TOKENS))
+        return Plan(arrays, bounds)
+
+    def _blocks(self, works: Sequence[Work], first: int, room: Room) -> list[Numbers]:
+        """The arrays of `Blocks`: one block for each work, whose tokens begin at the `first`-th of the step's."""
+        count = len(works)
+        tokens = [len(work.tokens) for work in works]
         read = [self._memories[work.row] if work.reads else () for work in works]
         added = [self._bias[work.row] if work.reads else () for work in works]
-        memories = max(map(len, read))
-        return Blocks(
-            first=self._tensor(starts),
-            queries=self._tensor(counts),
-            length=self._tensor(lengths),
-            pages=self._tensor([_filled(self._pages[work.row][:width], width, 0) for work in works]),
-            slots=self._tensor([_filled(slots, memories, -1) for slots in read]).view(len(works), memories),
-            bias=torch.tensor([_filled(bias, memories, 0.0) for bias in added], device=self._pool.device).view(
-                len(works), memories
-            ),
-            queries_max=max(counts),
-            length_max=max(lengths),
-        )
-
-    def _tensor(self, numbers: Sequence[object]) -> Tensor:
-        return torch.tensor(numbers, device=self._pool.device, dtype=torch.int32)
+        return [
+            Numbers("i", list(accumulate(tokens[:-1], initial=first)), (count,)),
+            Numbers("i", tokens, (count,)),
+            Numbers("i", [work.past + len(work.tokens) for work in works], (count,)),
+            _table("i", [self._pages[work.row][: room.pages] for work in works], room.pages, 0),
+            _table("i", read, room.memories, -1),
+            _table("f", added, room.memories, 0.0),
+        ]
 
 
-def _filled(numbers: Sequence[float], count: int, filler: float) -> list[float]:
-    return [*numbers, *[filler] * (count - len(numbers))]
+def _table(kind: str, rows: Sequence[Sequence[float]], width: int, filler: float) -> Numbers:
+    """Rows of any length up to `width`, filled up."""
+    values = [number for row in rows for number in (*row, *[filler] * (width - len(row)))]
+    return Numbers(kind, values, (len(rows), width))
 
 
 @dataclass(frozen=True, slots=True)

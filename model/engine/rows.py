@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 
 from ...kernels.reference import attend
 from ..pool.memory_pool import MemoryPool
-from .step import Work
+from .step import Packed, Work
 
 _ROUND = 64
 """Room grows by multiples of this."""
@@ -74,12 +74,20 @@ class Rows:
         self._bias[row] = -math.inf
         self._bias[row, start:] = torch.where(real, added[:, None], -math.inf).flatten()
 
-    def attention(self, works: Sequence[Work]) -> "RowAttention":
+    def pack(self, works: Sequence[Work], last: Sequence[int]) -> Packed:
+        return Packed(
+            torch.tensor([[token for work in works for token in work.tokens]]),
+            torch.tensor([[position for work in works for position in work.positions]]),
+            torch.tensor(last),
+            self._attention(works),
+        )
+
+    def _attention(self, works: Sequence[Work]) -> "RowAttention":
         decoding = [work for work in works if work.decodes]
         assert all(work.decodes for work in works[: len(decoding)])
         rest = works[len(decoding) :]
         rows = torch.tensor([work.row for work in works for _ in work.tokens])
-        places = torch.tensor([work.past + n for work in works for n in range(len(work.tokens))]) + self._front
+        places = torch.tensor([place for work in works for place in work.places]) + self._front
         parts = [self._prompt(work) for work in rest]
         return RowAttention(
             self._key, self._value, self._numbers.keys(), self._front, rows, places, self._decoding(decoding), parts

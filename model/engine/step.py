@@ -33,6 +33,15 @@ class Work:
         """Whether it is one token that reads memories; such works come first in a step."""
         return self.reads and len(self.tokens) == 1
 
+    @property
+    def positions(self) -> range:
+        return range(self.position, self.position + len(self.tokens))
+
+    @property
+    def places(self) -> range:
+        """Where in the row's context its tokens go."""
+        return range(self.past, self.past + len(self.tokens))
+
 
 class Attention(Protocol):
     """Attention of one step's packed tokens, layer by layer (the `step` of model/attention.py)."""
@@ -40,6 +49,22 @@ class Attention(Protocol):
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Store the new keys and values (1, G, N, D), and attend to context and memories: (1, N, H, D)."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The tokens of a step as they run through the model.
+
+    Attributes:
+        tokens, positions: (1, N) int64.
+        last: (sequences,) int64, the places of the tokens whose logits are asked for.
+        attention: theirs.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    last: Tensor
+    attention: Attention
 
 
 class ContextStore(Protocol):
@@ -57,6 +82,6 @@ class ContextStore(Protocol):
         """Take the row's room back."""
         ...
 
-    def attention(self, works: Sequence[Work]) -> Attention:
-        """The attention of a step, whose tokens are packed in the order of `works`."""
+    def pack(self, works: Sequence[Work], last: Sequence[int]) -> Packed:
+        """A step on the model's device, its tokens in the order of `works`; `last` as in `Packed`."""
         ...
