@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,9 +72,10 @@ def test_a_question_is_read_in_the_model_s_form_without_counting_it(model: Langu
 def test_keys_come_without_their_rotation() -> None:
     model = LanguageModel.load(None, layout=MemoryLayout(layers=(0,), kept_tokens=8))
     seen = states(model.checkpoint, [query_rows(model, ["Mira keeps bees on the roof of the old post office"], False)])
-    first = model.checkpoint.model.base_model.layers[0]
+    decoder: Any = model.checkpoint.model.base_model
+    first = decoder.layers[0]
     with torch.inference_mode():
-        expected = first.self_attn.k_proj(first.input_layernorm(torch.from_numpy(seen.tokens["hidden 0"])))  # type: ignore
+        expected = first.self_attn.k_proj(first.input_layernorm(torch.from_numpy(seen.tokens["hidden 0"])))
     np.testing.assert_allclose(seen.tokens["key 0"].reshape(expected.shape), expected.numpy(), atol=1e-4)
 
 
