@@ -7,17 +7,19 @@ Texts and questions are of generated worlds, stored and written in a temporary d
 the real embedder and the real store. No end token ends an answer: all variants make as many tokens. In each round all
 variants run, each round begins with another; told are medians, and ratios within a round.
 
-First it compares the engine's greedy answers with those of the model one request at a time; it times nothing and ends
-with 1 if one differs.
+First it compares the engine's greedy answers with those of the model one request at a time (bench/engine_check.py); it
+times nothing and ends with 1 if one differs.
 
 - `memory`: the paper's measure, prompts of 128 tokens (with `<s>`) and 128 generated, at 1, 8 and 32 sequences at a
   time, without memory and with. Each chunk of each sequence reads other references: what recall found for another chunk
   before is replaced by a memory that none has read yet. None is held in RAM, and the slots on the device are those that
   the sequences pin; how many were there all the same is told. Then with vectors made before, so that embedding is left
-  out; and with the references of a pass before still on the device.
-- `rag`: the same questions answered from five memories, and from their five texts in the prompt, by one engine. And the
-  bytes of key-values that each of the two reads, for this model and by arithmetic for the paper's.
-- `streams`: what 16 callers see who follow their answers, together and one at a time. A text may hold several tokens
+  out; and with the references of a pass before still on the device. With `--waves 3`, three times as many requests as
+  run at a time are there at once, and the others wait: a server under load.
+- `rag`: the same questions answered from five memories, and from their five texts in the prompt, by one engine; and by
+  Transformers' `generate` with SDPA, from the texts too (bench/engine_generate.py). And the bytes of key-values that a
+  request reads of memories and of texts, for this model and by arithmetic for the paper's.
+- `streams`: what the callers see who follow their answers, together and one at a time. A text may hold several tokens
   (a character of several, or a special one, which has no text): how many it does on average is told.
 - `soak`: callers come and go for `--minutes`, some leave early or are late. Ends with 1 if the resident memory (that no
   file backs) of the last quarter is more than 5 % over that of the second, or anything is left running or pinned.
@@ -35,8 +37,9 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from memory3.bench.engine_parts import Unequal, check, memory_part, rag_part
-from memory3.bench.engine_report import memory_lines, rag_lines, soak_lines, streams_lines
+from memory3.bench.engine_check import Unequal, check
+from memory3.bench.engine_parts import memory_part, rag_part
+from memory3.bench.engine_report import check_line, memory_lines, rag_lines, soak_lines, streams_lines
 from memory3.bench.engine_streams import soak_part, streams_part
 from memory3.bench.engine_work import Settings, Work, open_work
 from memory3.bench.machine import machine
@@ -47,7 +50,13 @@ PARTS = ("memory", "rag", "streams", "soak")
 def main() -> int:
     arguments = _arguments()
     settings = replace(
-        Settings(), rounds=arguments.rounds, documents=arguments.documents, concurrency=tuple(arguments.concurrency)
+        Settings(),
+        rounds=arguments.rounds,
+        documents=arguments.documents,
+        concurrency=tuple(arguments.concurrency),
+        memory_waves=arguments.waves,
+        callers=arguments.callers,
+        answer_tokens=arguments.answer_tokens,
     )
     # Now, since a long run may outlive the checkout's commit.
     results: dict[str, Any] = {"machine": machine()}
@@ -79,7 +88,7 @@ def run_part(part: str, work: Work, settings: Settings, minutes: float, results:
     """
     if part != "soak" and "checked" not in results:
         results["checked"] = check(work, settings)
-        yield f"{results['checked']} greedy answers of the engine are those of the model alone."
+        yield check_line(results["checked"])
         yield ""
     if part == "memory":
         results[part] = memory_part(work, settings)
@@ -115,6 +124,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:3], help="which [all but soak]")
     parser.add_argument("--rounds", type=int, default=Settings().rounds, help=f"of all variants [{Settings().rounds}]")
     parser.add_argument("--concurrency", type=int, nargs="+", default=Settings().concurrency, help="[1 8 32]")
+    parser.add_argument("--waves", type=int, default=1, help="requests of `memory` for each that runs at a time [1]")
+    parser.add_argument("--callers", type=int, default=Settings().callers, help="of `rag` and `streams` [16]")
+    parser.add_argument("--answer-tokens", type=int, default=Settings().answer_tokens, help="of `rag` [64]")
     parser.add_argument("--documents", type=int, default=Settings().documents, help=f"[{Settings().documents}]")
     parser.add_argument("--model", help="a folder or a Hugging Face name [the packaged model]")
     parser.add_argument("--device", default="cpu", help="[cpu]")

@@ -1,61 +1,33 @@
-"""The parts `memory` and `rag` of bench/engine.py, and the check that goes before them."""
+"""The parts `memory` and `rag` of bench/engine.py."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from memory3.answers import GenerationEvent, Text
+from memory3.answers import GenerationEvent
+from memory3.bench.engine_generate import Generate
 from memory3.bench.engine_work import Pass, Settings, Work, engine_of, run_pass, spread, turns
 from memory3.model.engine.engine import Engine
 from memory3.model.language_model import LanguageModel
-from memory3.model.reader import Reading
 from memory3.model.source import GenerationOptions
 
 PLAIN, BY_TEXT, BY_VECTOR, WARM = "no memory", "recall by text", "recall by vector", "recall by text, pool warm"
 FROM_MEMORIES, FROM_MEMORIES_WARM, RAG = "memories", "memories, pool warm", "text RAG"
+RAG_BY_GENERATE = "text RAG, Transformers' generate (SDPA)"
 PAPER = {"layers": 44, "memory layers": 22, "query heads": 40, "KV heads": 8, "kept tokens": 8, "head size": 80}
 PAPER_CODED_BYTES = 39_424
 PAPER_REFERENCE_TOKENS = 128
 PAPER_ITEM_BYTES = 2
 
 
-class Unequal(Exception):
-    """The engine answers other than the model does one request at a time; nothing was timed."""
-
-
-def check(work: Work, settings: Settings) -> int:
-    """Compare the engine's greedy answers with the model's own, with memories and with texts; how many were compared.
-
-    Raises:
-        Unequal: some differ.
-    """
-    options = GenerationOptions(settings.tokens, settings.memories)
-    plain = GenerationOptions(settings.answer_tokens, memories=0)
-    prompts = work.prompts[: settings.checked]
-    asked = [(question, _texts(work, question, settings)) for question in work.questions[: settings.checked]]
-    model = work.model
-    expected = [_text(_read_alone(work, prompt, options)) for prompt in prompts]
-    expected += [_text(model.ask_with_texts(question, texts, options=plain)) for question, texts in asked]
-    with engine_of(work, len(expected), settings.memories, cold=True) as engine:
-        running = [engine.generate(prompt, work.source, options=options) for prompt in prompts]
-        running += [
-            engine.generate(model.prompt_with_texts(question, texts), work.source, options=plain)
-            for question, texts in asked
-        ]
-        got = [_text(generation) for generation in running]
-    for number, (one, other) in enumerate(zip(expected, got, strict=True)):
-        if one != other:
-            raise Unequal(f"answer {number} of the engine is {other!r}, that of the model alone {one!r}")
-    return len(expected)
-
-
 @dataclass
 class _Variant:
-    """How one variant runs, and what its passes took."""
+    """How one variant runs, and what its passes took; `engine` is None for one that has none."""
 
-    engine: Engine
+    engine: Engine | None
     run: Callable[[], Pass]
     passes: list[Pass] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)
@@ -69,7 +41,7 @@ def memory_part(work: Work, settings: Settings) -> list[dict[str, Any]]:
 
 
 def _memory(work: Work, settings: Settings, running: int) -> dict[str, Any]:
-    prompts = work.prompts[: max(running, settings.requests_min)]
+    prompts = work.prompts[: settings.requests(running)]
     options = {reads: GenerationOptions(settings.tokens, settings.memories if reads else 0) for reads in (False, True)}
 
     def passes(engine: Engine, reads: bool, replays: bool = False) -> Callable[[], Pass]:
@@ -113,23 +85,35 @@ def rag_part(work: Work, settings: Settings) -> dict[str, Any]:
 
         return lambda: _joined([run_pass(partial(ask, wave)) for wave in waves])
 
+    def with_texts(wave: Sequence[str]) -> list[list[int]]:
+        found = work.source.recall(wave, settings.memories)
+        asked = [
+            work.model.prompt_with_texts(question, [hit.text for hit in hits])
+            for question, hits in zip(wave, found, strict=True)
+        ]
+        prompts.extend(map(len, asked))
+        return asked
+
     def from_texts(engine: Engine) -> Callable[[], Pass]:
         def ask(wave: Sequence[str]) -> list[Iterator[GenerationEvent]]:
-            found = work.source.recall(wave, settings.memories)
-            asked = [
-                work.model.prompt_with_texts(question, [hit.text for hit in hits])
-                for question, hits in zip(wave, found, strict=True)
-            ]
-            prompts.extend(map(len, asked))
-            return [engine.generate(prompt, work.source, options=plain) for prompt in asked]
+            return [engine.generate(prompt, work.source, options=plain) for prompt in with_texts(wave)]
 
         return lambda: _joined([run_pass(partial(ask, wave)) for wave in waves])
+
+    def by_generate(generate: Generate) -> Callable[[], Pass]:
+        def answer(wave: Sequence[str]) -> Pass:
+            began = time.perf_counter()
+            taken = generate.run(with_texts(wave))
+            return replace(taken, wall=time.perf_counter() - began)
+
+        return lambda: _joined([answer(wave) for wave in waves])
 
     with ExitStack() as stack:
         cold = stack.enter_context(engine_of(work, settings.callers, settings.memories, cold=True))
         warm = stack.enter_context(engine_of(work, settings.callers, settings.memories, cold=False))
         variants = {
             RAG: _Variant(cold, from_texts(cold)),
+            RAG_BY_GENERATE: _Variant(None, by_generate(Generate(work.model, settings.answer_tokens))),
             FROM_MEMORIES: _Variant(cold, from_memories(cold)),
             FROM_MEMORIES_WARM: _Variant(warm, from_memories(warm)),
         }
@@ -144,6 +128,7 @@ def rag_part(work: Work, settings: Settings) -> dict[str, Any]:
         "question_tokens": sum(len(work.model.question(q)) for q in work.questions) / len(work.questions),
         "shared_tokens": len(work.model.checkpoint.prefix),
         "variants": _measured(variants, RAG),
+        "over_generate": {name: _ratio(variant, variants[RAG_BY_GENERATE]) for name, variant in variants.items()},
         "bytes": bytes_read(work.model, settings.memories, work.reference_tokens),
     }
 
@@ -153,31 +138,36 @@ def _alternate(work: Work, variants: dict[str, _Variant], rounds: int, requests:
         for name in turns(list(variants), number):
             variant = variants[name]
             work.source.seconds.clear()
-            before = variant.engine.stats().pool
+            before = variant.engine and variant.engine.stats().pool
             taken = variant.run()
-            after = variant.engine.stats().pool
+            after = variant.engine and variant.engine.stats().pool
             variant.passes.append(taken)
             parts = {part: seconds / requests for part, seconds in work.source.seconds.items()}
             if "fetch" in taken.seconds:
                 # Loads go one at a time, so that the requests' own seconds add up.
                 parts["decode"] = taken.seconds["fetch"] - parts.get("read", 0.0) - parts.get("note", 0.0)
             variant.parts.append(parts)
-            variant.found.append(after.device_hits - before.device_hits)
-            variant.loaded.append(after.fetched + after.ram_hits - before.fetched - before.ram_hits)
+            if before and after:
+                variant.found.append(after.device_hits - before.device_hits)
+                variant.loaded.append(after.fetched + after.ram_hits - before.fetched - before.ram_hits)
 
 
 def _measured(variants: dict[str, _Variant], base: str) -> dict[str, dict[str, Any]]:
-    against = [one.rate for one in variants[base].passes]
     return {
         name: {
             "tokens_per_s": spread([one.rate for one in variant.passes]),
-            "ratio": spread([one.rate / other for one, other in zip(variant.passes, against, strict=True)]),
+            "ratio": _ratio(variant, variants[base]),
             "seconds": _mean([dict(one.seconds) for one in variant.passes]),
             "parts": _mean(variant.parts),
             "device_hits": sum(variant.found) / max(1, sum(variant.found) + sum(variant.loaded)),
         }
         for name, variant in variants.items()
     }
+
+
+def _ratio(variant: _Variant, base: _Variant) -> dict[str, float]:
+    """Of tokens a second, round by round."""
+    return spread([one.rate / other.rate for one, other in zip(variant.passes, base.passes, strict=True)])
 
 
 def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -208,15 +198,3 @@ def bytes_read(model: LanguageModel, memories: int, reference_tokens: float) -> 
         "in the context, a key and value for each query head": float(whole * PAPER["query heads"]),
     }
     return {"this model": own, "the paper's": paper}
-
-
-def _texts(work: Work, question: str, settings: Settings) -> list[str]:
-    return [hit.text for hit in work.source.recall([question], settings.memories)[0]]
-
-
-def _read_alone(work: Work, prompt: Sequence[int], options: GenerationOptions) -> Iterator[GenerationEvent]:
-    return Reading(work.model.checkpoint, work.source, options).run(prompt)
-
-
-def _text(events: Iterator[GenerationEvent]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Text))

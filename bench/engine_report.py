@@ -7,6 +7,16 @@ PARTS = ("embed", "search", "read", "decode", "note")
 ACCOUNT = ("queue", "recall", "fetch", "model", "total")
 
 
+def check_line(checked: Mapping[str, Any]) -> str:
+    told = f"{checked['answers']} greedy answers of the engine are those of the model alone"
+    if not checked["differ"]:
+        return f"{told}."
+    return (
+        f"{told}, but {checked['differ']} that differ where tokens are as likely within {checked['behind']:.1f} times "
+        "the resolution."
+    )
+
+
 def memory_lines(measured: list[dict[str, Any]]) -> Iterator[str]:
     yield "## With memory over without"
     yield ""
@@ -44,13 +54,14 @@ def rag_lines(measured: dict[str, Any]) -> Iterator[str]:
         "of these (`<s>` and the prefix): there is none here."
     )
     yield ""
-    yield "| variant | requests/s | tokens/s | over text RAG: median (min to max) | ms until the answer |"
-    yield "|---|---|---|---|---|"
+    yield "| variant | requests/s | tokens/s | over text RAG: median (min to max) | over generate | ms to the answer |"
+    yield "|---|---|---|---|---|---|"
     for name, variant in measured["variants"].items():
         rate = variant["tokens_per_s"]["median"]
         total = 1e3 * variant["seconds"]["total"]
         requests = rate / measured["answer_tokens"]
-        yield f"| {name} | {requests:,.1f} | {rate:,.0f} | {_ratio(variant['ratio'])} | {total:,.0f} |"
+        ratios = f"{_ratio(variant['ratio'])} | {_ratio(measured['over_generate'][name])}"
+        yield f"| {name} | {requests:,.1f} | {rate:,.0f} | {ratios} | {total:,.0f} |"
     yield ""
     yield from _bytes_lines(measured["bytes"])
 

@@ -28,11 +28,13 @@ from memory3.store.types import Document, Hit
 SEED = 11
 _CHUNKS_PINNED = 2
 """Of how many chunks a sequence pins the memories: the present one's and the next one's."""
+_WAITING = 10_000
+"""More than any part asks for: nothing is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How much is measured; the tests measure little."""
+    """How much is measured; the tests measure little. `waves` are those of questions, of `callers` each."""
 
     rounds: int = 5
     documents: int = 2_000
@@ -45,6 +47,11 @@ class Settings:
     callers: int = 16
     waves: int = 4
     checked: int = 4
+    memory_waves: int = 1
+
+    def requests(self, running: int) -> int:
+        """How many the part `memory` submits at once where so many run at a time."""
+        return max(self.memory_waves * running, self.requests_min)
 
 
 class TimedSource(MemorySource):
@@ -66,6 +73,11 @@ class TimedSource(MemorySource):
         self.keeps = False
         self.replays = False
         self.missed = 0
+
+    @property
+    def memories(self) -> int:
+        """How many there are."""
+        return len(self._memories)
 
     @property
     def scope(self) -> Hashable:
@@ -158,7 +170,7 @@ def open_work(folder: Path, settings: Settings, model: str | None, device: str) 
         language_model = endless(memory.models.language_model)
         seqs = [seq for stored in memory.get(list(documents)) if stored is not None for seq in stored.memories]
         source = TimedSource(CollectionSource(memory.opened("default"), memory.models), seqs)
-        count = max(settings.requests_min, settings.callers, *settings.concurrency)
+        count = max(settings.callers, *map(settings.requests, settings.concurrency))
         lengths = [len(language_model.checkpoint.encode(text)) for text in documents.values()]
         questions = [question.text for question in exam.questions if question.key in documents]
         yield Work(
@@ -189,8 +201,11 @@ def _prompts(model: LanguageModel, count: int, tokens: int) -> Iterator[list[int
 
 @contextmanager
 def engine_of(work: Work, running: int, memories: int, *, cold: bool) -> Iterator[Engine]:
-    """An engine for so many sequences; a cold one holds what these read and nothing besides, nor codes in RAM."""
-    limits = EngineLimits(running_max=running, waiting_max=1_000)
+    """An engine for so many sequences: a cold one holds what these read and nothing besides, nor codes in RAM; another
+    has room for all memories.
+    """
+    limits = EngineLimits(running_max=running, waiting_max=_WAITING)
+    limits = replace(limits, slots=max(limits.slots, work.source.memories))
     if cold:
         limits = replace(limits, slots=_CHUNKS_PINNED * memories * running, ram_bytes=0)
     engine = Engine(work.model, limits)
