@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from memory3.bench.index_vectors import Matrix
 from memory3.bench.machine import machine_line
-from memory3.store.index.inverted import InvertedLists, nearest
+from memory3.store.index.inverted import InvertedLists
+from memory3.store.index.nearest import nearest
 from memory3.store.types import IndexKind
 
 DIMENSION = 384

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..types import IndexKind
-from .inverted import InvertedLists, nearest
+from .inverted import InvertedLists
+from .nearest import nearest
 
 Matrix: TypeAlias = npt.NDArray[np.float32]
 GiveWay: TypeAlias = Callable[[], None]

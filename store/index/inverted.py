@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..disk.turns import READS
 from ..types import IndexKind, Vector
+from .nearest import nearest
 
 Ids = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float32]
@@ -203,16 +204,6 @@ class InvertedLists:
         )
         faiss.copy_array_to_vector(self.ranges.ravel(), index.sq.trained)
         return index
-
-
-def nearest(vectors: Matrix, centroids: Matrix) -> Ids:
-    """Return the number of the centroid (L, D) of greatest inner product with each vector (N, D), shape (N,).
-
-    All N * L products are in memory at once. NumPy's BLAS makes them six times as fast as that of FAISS's wheels, for
-    many vectors: for a few, its threads wait for each other longer than the work takes, on a machine that is busy.
-    """
-    lists: Ids = np.argmax(vectors @ centroids.T, axis=1)
-    return lists
 
 
 def flat_ids(runs: Sequence[range], seqs: Sequence[int], base: int) -> Ids:
