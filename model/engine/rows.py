@@ -44,7 +44,7 @@ class Rows:
         self._key = torch.zeros(layers, rows, kv_heads, 0, head_size, dtype=pool.key.dtype)
         self._value = torch.zeros_like(self._key)
         # What is added to the scores of the memory tokens of each row, -inf where there is none.
-        self._bias = torch.zeros(rows, 0)
+        self._bias = torch.zeros(rows, 0, dtype=pool.key.dtype)
         self._memories = [0] * rows
 
     def open(self, row: int, tokens: int) -> None:
@@ -70,7 +70,7 @@ class Rows:
                 # (memories, G, K, D) to (G, memories * K, D)
                 room[layer, row, :, start : self._front] = pool[number, places].transpose(0, 1).flatten(1, 2)
         real = torch.arange(kept)[None] < self._pool.tokens[places][:, None]
-        added = torch.zeros(len(slots)) if bias is None else torch.tensor(bias)
+        added = self._bias.new_tensor([0.0] * len(slots) if bias is None else bias)
         self._bias[row] = -math.inf
         self._bias[row, start:] = torch.where(real, added[:, None], -math.inf).flatten()
 
@@ -102,7 +102,8 @@ class Rows:
         # Rows that take no part are computed along, and dropped; nothing of theirs is masked to NaN.
         lengths = torch.full((count,), length)
         lengths[[work.row for work in works]] = torch.tensor([work.past + 1 for work in works])
-        context = torch.zeros(count, length).masked_fill_(torch.arange(length)[None] >= lengths[:, None], -math.inf)
+        context = self._bias.new_zeros(count, length)
+        context.masked_fill_(torch.arange(length)[None] >= lengths[:, None], -math.inf)
         front = self._bias[:count, self._front - memories : self._front].clone()
         for row in range(count):
             front[row, : memories - self._memories[row]] = -math.inf
@@ -113,7 +114,7 @@ class Rows:
     def _prompt(self, work: Work) -> "_Prompt":
         memories = self._memories[work.row] if work.reads else 0
         tokens = len(work.tokens)
-        causal = torch.zeros(tokens, work.past + tokens)
+        causal = self._bias.new_zeros(tokens, work.past + tokens)
         causal.masked_fill_(torch.ones_like(causal, dtype=torch.bool).triu(work.past + 1), -math.inf)
         front = self._bias[work.row, self._front - memories : self._front].expand(tokens, -1)
         return _Prompt(work.row, tokens, memories, work.past + tokens, torch.cat([front, causal], dim=1)[None, None])
