@@ -100,15 +100,17 @@ class Embedder:
                 yield indices[start : start + BATCH_TEXTS]
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:
-        """The tokens of each text that the model reads; 0 where it has no tokenizer that pads."""
+        """The tokens of each text, behind the model's own prompt; 0 where it has no tokenizer that pads."""
         from transformers import PreTrainedTokenizerBase
 
         tokenizer, limit = self._model.tokenizer, self._model.max_seq_length
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
             return [0] * len(texts)
+        prompt = self._model.prompts.get(self._model.default_prompt_name or "") or ""
+        prompted = [prompt + text for text in texts]
         # A tokenizer that is in use must not be told to pad.
         with self._lock:
-            found = tokenizer(list(texts), truncation=limit is not None, max_length=limit)["input_ids"]
+            found = tokenizer(prompted, truncation=limit is not None, max_length=limit)["input_ids"]
         return list(map(len, found))
 
 

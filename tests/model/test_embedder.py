@@ -35,6 +35,14 @@ def test_the_same_text_has_the_same_vector_in_any_batch(bfloat16: bool, within: 
     np.testing.assert_allclose(embedder.embed([texts[n] for n in order]), together[order], rtol=0, atol=within)
 
 
+def test_a_prompt_of_the_models_own_counts_as_what_it_is_padded_to() -> None:
+    embedder = Embedder.load()
+    alone = embedder._lengths(["a bee", "bees"])
+    embedder._model.prompts = {"given": "look for this text: "}
+    embedder._model.default_prompt_name = "given"
+    assert embedder._lengths(["a bee", "bees"]) == [tokens + 5 for tokens in alone]
+
+
 def test_products_of_bfloat16_give_the_vectors_of_float32() -> None:
     """In all dimensions, of length one and in float32; other vectors than those, or the switch would do nothing."""
     texts = [f"house number {number} " * (number % 7 + 1) for number in range(40)]
@@ -65,8 +73,7 @@ def test_meaning_is_near(embedder: Embedder) -> None:
     assert question @ right > question @ wrong + 0.3
 
 
-def test_threads_get_their_own_answers() -> None:
-    embedder = Embedder.load(bfloat16=False)
+def test_threads_get_their_own_answers(embedder: Embedder) -> None:
     texts = [f"text number {number}" for number in range(8)]
     expected = embedder.embed(texts)
     found: dict[int, np.ndarray] = {}
