@@ -25,7 +25,7 @@ import numpy as np
 if TYPE_CHECKING:
     from memory3.bench.index_vectors import Matrix
     from memory3.store.collection import Collection
-    from memory3.store.index.vector_index import Allowed
+    from memory3.store.index.vector_index import Allowed, Proposal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before FAISS loads
 
@@ -156,10 +156,9 @@ def _alone(rows: "Matrix", asked: "Matrix", recalls: list[float]) -> str:
         Line("lists, memory", f"{lists.lists}, {index.bytes_used / 1e6:.0f} MB"),
     ]
 
-    def search(batch: "Matrix", selection: "Allowed | None" = None) -> "np.ndarray":
+    def search(batch: "Matrix", selection: "Allowed | None" = None) -> "list[Proposal]":
         with index.reading():
-            found = index.search(batch, candidates_for(K), lambda seqs: (seqs, rows[np.array(seqs) - 1]), selection)
-            return found[1][:, :K]
+            return index.search(batch, candidates_for(K), lambda seqs: (seqs, rows[np.array(seqs) - 1]), selection)
 
     lines += _found(search, rows, asked, recalls)
     return _table(f"{len(rows):,} vectors, our index alone:", lines)
@@ -172,10 +171,9 @@ def _searched(collection: "Collection", rows: "Matrix", asked: "Matrix", recalls
     shard = collection._shards[0]
     index, records = shard._derived.index, shard._records
 
-    def search(batch: "Matrix", selection: "Allowed | None" = None) -> "np.ndarray":
+    def search(batch: "Matrix", selection: "Allowed | None" = None) -> "list[Proposal]":
         with index.reading(), records.environment.reading() as txn:
-            found = index.search(batch, candidates_for(K), lambda seqs: records.matrix(txn, seqs)[:2], selection)
-            return found[1][:, :K]
+            return index.search(batch, candidates_for(K), lambda seqs: records.matrix(txn, seqs)[:2], selection)
 
     lines = _found(search, rows, asked, recalls)
     p50, p99 = timed(lambda batch: collection.recall(batch, K), asked)
@@ -183,7 +181,7 @@ def _searched(collection: "Collection", rows: "Matrix", asked: "Matrix", recalls
 
 
 def _found(
-    search: "Callable[[Matrix, Allowed | None], np.ndarray]", rows: "Matrix", asked: "Matrix", recalls: list[float]
+    search: "Callable[[Matrix, Allowed | None], list[Proposal]]", rows: "Matrix", asked: "Matrix", recalls: list[float]
 ) -> list[Line]:
     """What searches find of the truth, among all and among a few; row i has seq i + 1."""
     from memory3.bench.index_kinds import share_found, timed, truth
@@ -195,7 +193,7 @@ def _found(
         chosen = random.random(len(rows)) < share
         bits = np.packbits(np.concatenate([[False], chosen]), bitorder="little")
         selection = None if share == 1.0 else Allowed(bits, int(chosen.sum()))
-        found = np.concatenate([search(query[None], selection) for query in asked])
+        found = np.array([[seq for _, seq in search(query[None], selection)[0][:K]] for query in asked])
         recalls.append(share_found(found - 1, truth(rows, asked, K, chosen)))
         p50, p99 = timed(lambda batch, selection=selection: search(batch, selection), asked)  # type: ignore[misc]
         name = "search" if selection is None else f"search among {share:.0%}"

@@ -50,6 +50,11 @@ def truth(vectors: Matrix, queries: Matrix, k: int = K, allowed: npt.NDArray[np.
     return np.concatenate(rows)
 
 
+def whole_numbers(vectors: Matrix) -> Matrix:
+    """Return vectors (N, D) with components of -127 to 127, alike in scale: what FAISS's signed bytes hold."""
+    return np.asarray(np.rint(vectors * (127 / np.abs(vectors).max())), np.float32)
+
+
 def share_found(found: Found, expected: Found) -> float:
     pairs = zip(found.tolist(), expected.tolist(), strict=True)
     return float(np.mean([len(set(one) & set(other)) / len(other) for one, other in pairs]))
@@ -83,11 +88,14 @@ class Candidates:
 
     def all(self) -> Iterator[tuple[str, Any, Search, float]]:
         """Yield name, filled index, how to search it, and the seconds that building took."""
-        product, sq8 = faiss.METRIC_INNER_PRODUCT, faiss.ScalarQuantizer.QT_8bit
+        product, kinds = faiss.METRIC_INNER_PRODUCT, faiss.ScalarQuantizer
         dimension = self._dimension
 
         def quantized(centres: Any, lists: int) -> Any:
-            return faiss.IndexIVFScalarQuantizer(centres, dimension, lists, sq8, product, False)
+            return faiss.IndexIVFScalarQuantizer(centres, dimension, lists, kinds.QT_8bit, product, False)
+
+        def signed_bytes(centres: Any, lists: int) -> Any:
+            return faiss.IndexIVFScalarQuantizer(centres, dimension, lists, kinds.QT_8bit_direct_signed, product, False)
 
         def flat_lists(centres: Any, lists: int) -> Any:
             return faiss.IndexIVFFlat(centres, dimension, lists, product)
@@ -106,6 +114,11 @@ class Candidates:
         yield "IVF, SQ8", index, self._probing(index), seconds
         for width in RANKED:
             yield f"IVF, SQ8, {width} ranked by vectors", index, self._ranked(index, width), seconds
+        index, seconds = self._clustered(signed_bytes, lists, whole_numbers)
+        yield "IVF, signed bytes", index, self._probing(index, whole_numbers), seconds
+        for width in RANKED:
+            search = self._ranked(index, width, whole_numbers)
+            yield f"IVF, signed bytes, {width} ranked by vectors", index, search, seconds
         index, seconds = self._clustered(quantized, 2 * lists)
         yield f"the same, twice the lists, {RANKED[-1]} ranked", index, self._ranked(index, RANKED[-1]), seconds
         index, seconds = self._clustered(rabitq, lists)
@@ -121,7 +134,9 @@ class Candidates:
         index.add(self._vectors)
         return index, time.perf_counter() - start
 
-    def _clustered(self, make: Callable[[Any, int], Any], lists: int) -> tuple[Any, float]:
+    def _clustered(
+        self, make: Callable[[Any, int], Any], lists: int, told: Callable[[Matrix], Matrix] = np.asarray
+    ) -> tuple[Any, float]:
         means, seconds = self._centroids(lists)
         start = time.perf_counter()
         centres = faiss.IndexFlatIP(self._dimension)
@@ -129,7 +144,7 @@ class Candidates:
         index = make(centres, lists)
         index.train(self._vectors[: 64 * lists])
         index.set_direct_map_type(faiss.DirectMap.Hashtable)  # type: ignore[attr-defined]  # not in FAISS's stubs
-        index.add_with_ids(self._vectors, np.arange(len(self._vectors)))
+        index.add_with_ids(told(self._vectors), np.arange(len(self._vectors)))
         return index, seconds + time.perf_counter() - start
 
     def _centroids(self, lists: int) -> tuple[Matrix, float]:
@@ -143,12 +158,12 @@ class Candidates:
     def _plain(self, index: Any) -> Search:
         return lambda batch: index.search(batch, K)[1]
 
-    def _probing(self, index: Any) -> Search:
-        return lambda batch: index.search(batch, K, params=self._parameters)[1]
+    def _probing(self, index: Any, told: Callable[[Matrix], Matrix] = np.asarray) -> Search:
+        return lambda batch: index.search(told(batch), K, params=self._parameters)[1]
 
-    def _ranked(self, index: Any, width: int) -> Search:
+    def _ranked(self, index: Any, width: int, told: Callable[[Matrix], Matrix] = np.asarray) -> Search:
         def search(batch: Matrix) -> Found:
-            _, ids = index.search(batch, width, params=self._parameters)
+            _, ids = index.search(told(batch), width, params=self._parameters)
             scores = np.einsum("qwd,qd->qw", self._vectors[ids], batch)
             return np.take_along_axis(ids, np.argsort(-np.where(ids < 0, -np.inf, scores), axis=1)[:, :K], axis=1)
 

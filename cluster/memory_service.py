@@ -5,10 +5,10 @@ from threading import Event
 
 import grpc
 
-from ..calls import DEFAULT_COLLECTION, Query
+from ..calls import DEFAULT_COLLECTION
 from ..protos.memory3.v1 import memory_service_pb2 as pb
 from ..store.errors import InvalidArgument, Unavailable
-from ..store.types import Hit, Hits
+from ..store.types import Hits
 from ..wire import convert
 from ..wire.key_values import KeyValuesItem, batches, decode_put, encode_fetched, encode_recalled
 from .binding import check_alive
@@ -87,7 +87,7 @@ class MemoryServicer:
     def Recall(self, request: pb.RecallRequest, context: grpc.ServicerContext) -> bytes:
         if bool(request.texts) == bool(request.vectors):
             raise InvalidArgument("recall takes either texts or vectors, and at least one")
-        queries: list[Query] = list(request.texts) or list(convert.vectors_from_wire(request.vectors))
+        queries = list(request.texts) if request.texts else convert.vectors_from_wire(request.vectors)
         k = request.k if request.HasField("k") else RECALL_K_DEFAULT
         found = self._memory.recall(
             queries,
@@ -98,7 +98,11 @@ class MemoryServicer:
             collection=_collection(request.collection),
             progress=lambda done, of: check_alive(context),
         )
-        response = pb.RecallResponse(results=[_hits_to_wire(hits) for hits in found])
+        response = pb.RecallResponse()
+        for hits in found:
+            result = response.results.add(missing_shards=Hits.missing_of(hits))
+            for hit in hits:
+                convert.put_hit(result.hits.add(), hit)
         key_values = {hit.seq: hit.key_values for hits in found for hit in hits if hit.key_values is not None}
         return encode_recalled(response.SerializeToString(), map(KeyValuesItem, key_values, key_values.values()))
 
@@ -191,10 +195,6 @@ class MemoryServicer:
         self, request: pb.ListCollectionsRequest, context: grpc.ServicerContext
     ) -> pb.ListCollectionsResponse:
         return pb.ListCollectionsResponse(collections=map(convert.info_to_wire, self._memory.list_collections()))
-
-
-def _hits_to_wire(hits: list[Hit]) -> pb.Hits:
-    return pb.Hits(hits=map(convert.hit_to_wire, hits), missing_shards=Hits.missing_of(hits))
 
 
 def _collection(name: str) -> str:

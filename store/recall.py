@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Sequence, Set
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +12,11 @@ from .disk.environment import Transaction
 from .disk.seal import Damaged
 from .filters.choosing import Chosen
 from .format import DocumentRecord, encode_seq
-from .index.vector_index import NOTHING, VectorIndex
+from .index.vector_index import Proposal, VectorIndex, ranked
 from .key_values import KeyValuesView
 from .records import Records
 from .seqs import shard_of_seq
 from .types import Hit
-
-Proposal: TypeAlias = list[tuple[float, int]]
-"""Candidates for one query, as (score, seq): best first, equal scores by seq."""
 
 
 class MemoryReader:
@@ -95,18 +91,13 @@ def propose(
 
     Only within `index.reading`, and for `index.queries_at_once(width)` queries at most, because writes wait.
     """
-    fresh_seqs, fresh_vectors = _fresh(records, txn, index, reader, chosen)
-    scores, seqs = index.search(queries, width, reader.vectors, None if chosen is None else chosen.allowed)
-    fresh_scores = queries @ fresh_vectors.T
-    proposals: list[Proposal] = []
-    for row, pairs in enumerate(map(zip, scores.tolist(), seqs.tolist())):
-        proposal = [(score, seq) for score, seq in pairs if seq != NOTHING]
-        if fresh_seqs:
-            proposal += zip(fresh_scores[row].tolist(), fresh_seqs, strict=True)
-            # As the index does: the same question has the same answer, whatever is in the index by now.
-            proposal.sort(key=lambda pair: (-pair[0], pair[1]))
-        proposals.append(proposal)
-    return proposals
+    proposals = index.search(queries, width, reader.vectors, None if chosen is None else chosen.allowed)
+    fresh = _fresh(records, txn, index, reader, chosen)
+    if not fresh:
+        return proposals
+    seqs, vectors = reader.vectors(fresh)
+    scores = (queries @ vectors.T).tolist()
+    return [ranked([*found, *zip(row, seqs, strict=True)]) for found, row in zip(proposals, scores, strict=True)]
 
 
 def live_hits(reader: MemoryReader, proposal: Proposal, k: int) -> list[Hit]:
@@ -123,14 +114,15 @@ def live_hits(reader: MemoryReader, proposal: Proposal, k: int) -> list[Hit]:
 
 def _fresh(
     records: Records, txn: Transaction, index: VectorIndex, reader: MemoryReader, chosen: Chosen | None
-) -> tuple[list[int], npt.NDArray[np.float32]]:
+) -> list[int]:
     # Between a commit and the index's update this state holds memories that the index does not. Without them a
     # document that is being replaced would be found neither in its old nor in its new version.
-    seqs: list[int] = []
-    if records.position(txn) != index.position:
-        try:
-            changes = records.changes_after(txn, index.position)
-            seqs = changes.written if changes else []
-        except Damaged as damage:
-            reader.damages.append(damage)
-    return reader.vectors(seqs if chosen is None else [seq for seq in seqs if seq in chosen.selection])
+    if records.position(txn) == index.position:
+        return []
+    try:
+        changes = records.changes_after(txn, index.position)
+    except Damaged as damage:
+        reader.damages.append(damage)
+        return []
+    seqs = changes.written if changes else []
+    return seqs if chosen is None else [seq for seq in seqs if seq in chosen.selection]

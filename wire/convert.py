@@ -1,7 +1,7 @@
 """Our values to protobuf messages and back; each pair of functions is one type's whole conversion."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,24 @@ from ..store.types import (
     UpsertResult,
 )
 
+_FIELDS = {bool: "bool_value", int: "int_value", float: "double_value", str: "string_value"}
 _INDEX_KINDS = {IndexKind.EXACT: pb.INDEX_KIND_EXACT, IndexKind.QUANTIZED: pb.INDEX_KIND_QUANTIZED}
 
 
-def metadata_to_wire(key: str, metadata: Metadata) -> dict[str, pb.MetadataValue]:
-    return {name: _value_to_wire(key, name, value) for name, value in metadata.items()}
+def put_metadata(wire: MutableMapping[str, pb.MetadataValue], key: str, metadata: Metadata) -> None:
+    """Fill in a message's metadata, those of document `key`: in place, because protobuf copies what it is given.
+
+    Raises:
+        InvalidArgument: a value is none that metadata may have, or an integer of more than 64 bits.
+    """
+    for name, value in metadata.items():
+        field = _FIELDS.get(type(value)) or _field_of(key, name, value)
+        try:
+            setattr(wire[name], field, value)
+        except ValueError as error:
+            raise InvalidArgument(
+                f"document {key!r}: metadata {name!r} is {value!r}, which cannot be sent: {error}"
+            ) from error
 
 
 def metadata_from_wire(metadata: Mapping[str, pb.MetadataValue]) -> dict[str, MetadataValue]:
@@ -50,27 +63,21 @@ def metadata_from_wire(metadata: Mapping[str, pb.MetadataValue]) -> dict[str, Me
     return found
 
 
-def _value_to_wire(key: str, name: str, value: MetadataValue) -> pb.MetadataValue:
-    # bool first: in Python a bool is an int too.
-    if isinstance(value, bool):
-        return pb.MetadataValue(bool_value=value)
-    if isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            raise InvalidArgument(f"document {key!r}: metadata {name!r} is {value}, more than 64 bits hold")
-        return pb.MetadataValue(int_value=value)
-    if isinstance(value, float):
-        return pb.MetadataValue(double_value=value)
-    if isinstance(value, str):
-        return pb.MetadataValue(string_value=value)
+def _field_of(key: str, name: str, value: object) -> str:
+    # Of classes made from these; bool first, because in Python a bool is an int too.
+    for kind, field in _FIELDS.items():
+        if isinstance(value, kind):
+            return field
     raise InvalidArgument(
         f"document {key!r}: metadata {name!r} is of type {type(value).__name__}; use str, int, float or bool"
     )
 
 
 def document_to_wire(document: Document) -> pb.Document:
-    metadata = metadata_to_wire(document.key, document.metadata)
     try:
-        return pb.Document(key=document.key, text=document.text, metadata=metadata, expires_at=document.expires_at)
+        wire = pb.Document(key=document.key, text=document.text, expires_at=document.expires_at)
+        put_metadata(wire.metadata, document.key, document.metadata)
+        return wire
     except (UnicodeEncodeError, ValueError, TypeError) as error:
         raise InvalidArgument(
             f"document {document.key!r} cannot be sent: {error}; key and text must be text"
@@ -83,16 +90,17 @@ def document_from_wire(document: pb.Document) -> Document:
 
 
 def stored_to_wire(stored: StoredDocument) -> pb.StoredDocument:
-    return pb.StoredDocument(
+    wire = pb.StoredDocument(
         key=stored.key,
         text=stored.text,
-        metadata=metadata_to_wire(stored.key, stored.metadata),
         version=stored.version,
         memories=stored.memories,
         updated_at=stored.updated_at,
         expires_at=stored.expires_at,
         reads=stored.reads,
     )
+    put_metadata(wire.metadata, stored.key, stored.metadata)
+    return wire
 
 
 def stored_from_wire(stored: pb.StoredDocument) -> StoredDocument:
@@ -109,16 +117,21 @@ def stored_from_wire(stored: pb.StoredDocument) -> StoredDocument:
 
 
 def hit_to_wire(hit: Hit) -> pb.Hit:
-    return pb.Hit(
-        key=hit.key,
-        version=hit.version,
-        metadata=metadata_to_wire(hit.key, hit.metadata),
-        text=hit.text,
-        score=hit.score,
-        seq=hit.seq,
-        shard=hit.shard,
-        warm=hit.warm,
-    )
+    wire = pb.Hit()
+    put_hit(wire, hit)
+    return wire
+
+
+def put_hit(wire: pb.Hit, hit: Hit) -> None:
+    """Fill in a message that stands within another one, and need not be copied into it."""
+    wire.key = hit.key
+    wire.version = hit.version
+    wire.text = hit.text
+    wire.score = hit.score
+    wire.seq = hit.seq
+    wire.shard = hit.shard
+    wire.warm = hit.warm
+    put_metadata(wire.metadata, hit.key, hit.metadata)
 
 
 def hit_from_wire(hit: pb.Hit, key_values: bytes | None = None) -> Hit:

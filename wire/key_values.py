@@ -8,10 +8,13 @@ few bytes around a payload are written and read directly, and the payload is one
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from ..store.errors import InvalidArgument
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+Value: TypeAlias = int | slice
+"""Of a field: its number, or the place of its bytes in the message, which are copied once, when they are wanted."""
 BATCH_BYTES = 4 << 20
 """Key-values in one message of a stream, as far as a single one is not longer."""
 
@@ -40,7 +43,7 @@ def encode_fetched(items: Iterable[KeyValuesItem]) -> bytes:
 
 
 def decode_fetched(message: bytes) -> list[KeyValuesItem]:
-    return [_item(value) for number, value in _fields(memoryview(message)) if number == 1]
+    return [_item(message, value) for number, value in _fields(message) if number == 1]
 
 
 def encode_put(put: PutKeyValues) -> bytes:
@@ -54,13 +57,13 @@ def encode_put(put: PutKeyValues) -> bytes:
 def decode_put(message: bytes) -> PutKeyValues:
     collection = fingerprint = ""
     items = []
-    for number, value in _fields(memoryview(message)):
+    for number, value in _fields(message):
         if number == 1:
-            collection = _text(value)
+            collection = _text(message, value)
         elif number == 2:
-            fingerprint = _text(value)
+            fingerprint = _text(message, value)
         elif number == 3:
-            items.append(_item(value))
+            items.append(_item(message, value))
     return PutKeyValues(collection, fingerprint, items)
 
 
@@ -73,11 +76,11 @@ def decode_recalled(message: bytes) -> tuple[list[bytes], list[KeyValuesItem]]:
     """The encoded `Hits` of a `RecallResponse`, and its key-values."""
     results: list[bytes] = []
     items: list[KeyValuesItem] = []
-    for number, value in _fields(memoryview(message)):
+    for number, value in _fields(message):
         if number == 1:
-            results.append(bytes(_message(value)))
+            results.append(message[_place(value)])
         elif number == 2:
-            items.append(_item(value))
+            items.append(_item(message, value))
     return results, items
 
 
@@ -114,48 +117,48 @@ def _text_field(number: int, text: str) -> list[bytes]:
     return [bytes((number << 3 | BYTES,)), _varint(len(data)), data] if data else []
 
 
-def _item(message: memoryview | int) -> KeyValuesItem:
+def _item(message: bytes, value: Value) -> KeyValuesItem:
     seq = shard = 0
     values = None
-    for number, value in _fields(_message(message)):
+    for number, part in _fields(message, _place(value)):
         if number == 1:
-            seq = _number(value)
+            seq = _number(part)
         elif number == 2:
-            shard = _number(value)
+            shard = _number(part)
         elif number == 3:
-            values = bytes(_message(value))
+            values = message[_place(part)]
     return KeyValuesItem(seq, values, shard)
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Yield the number and value of each field; numbers for fixed and varint fields, slices for the others."""
-    position = 0
-    while position < len(data):
-        tag, position = _read_varint(data, position)
+def _fields(message: bytes, within: slice | None = None) -> Iterator[tuple[int, Value]]:
+    """Yield the number and value of each field of a message, or of the one that stands within it."""
+    position, end = (0, len(message)) if within is None else (within.start, within.stop)
+    while position < end:
+        tag, position = _read_varint(message, position, end)
         number, kind = tag >> 3, tag & 7
         if kind == VARINT:
-            integer, position = _read_varint(data, position)
+            integer, position = _read_varint(message, position, end)
             yield number, integer
             continue
         if kind == BYTES:
-            length, position = _read_varint(data, position)
+            length, position = _read_varint(message, position, end)
         elif kind in (FIXED64, FIXED32):
             length = 8 if kind == FIXED64 else 4
         else:
             raise _malformed(f"wire type {kind}")
-        value = data[position : position + length]
-        if len(value) != length:
-            raise _malformed(f"{length} bytes announced, {len(value)} there")
-        position += length
-        yield number, value if kind == BYTES else int.from_bytes(value, "little")
+        start, position = position, position + length
+        if position > end:
+            raise _malformed(f"{length} bytes announced, {end - start} there")
+        place = slice(start, position)
+        yield number, place if kind == BYTES else int.from_bytes(message[place], "little")
 
 
-def _read_varint(data: memoryview, position: int) -> tuple[int, int]:
+def _read_varint(message: bytes, position: int, end: int) -> tuple[int, int]:
     value = shift = 0
     while shift < 64:
-        if position >= len(data):
+        if position >= end:
             raise _malformed("it ends within a number")
-        byte = data[position]
+        byte = message[position]
         position += 1
         value |= (byte & 127) << shift
         if byte < 128:
@@ -173,21 +176,21 @@ def _varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def _message(value: memoryview | int) -> memoryview:
+def _place(value: Value) -> slice:
     if isinstance(value, int):
         raise _malformed("a number where bytes belong")
     return value
 
 
-def _number(value: memoryview | int) -> int:
+def _number(value: Value) -> int:
     if not isinstance(value, int):
         raise _malformed("bytes where a number belongs")
     return value
 
 
-def _text(value: memoryview | int) -> str:
+def _text(message: bytes, value: Value) -> str:
     try:
-        return bytes(_message(value)).decode()
+        return message[_place(value)].decode()
     except UnicodeDecodeError as error:
         raise _malformed("a name that is not UTF-8") from error
 

@@ -124,7 +124,7 @@ PEER = Peer(
     _open,
     "HNSW, max_neighbors 16, ef_construction 100 (its defaults)",
     "SQLite with a rollback journal, synced at each change (as by default)",
-    (10, 20, 40, 80, 160, 320, 640),
+    (10, 20, 40, 80, 160, 320, 640, 1280, 2560),
     effort_name="ef_search",
     transport="its own HTTP server",
     serve=lambda path, size, effort: ChromaServer(path),

@@ -52,7 +52,7 @@ PEER = Peer(
     _open,
     "HNSW, M 16, ef_construction 200",
     "synced LMDB commit; the index is built anew at each start",
-    (10, 20, 40, 80, 160, 320, 640),
+    (10, 20, 40, 80, 160, 320, 640, 1280, 2560),
     effort_name="ef",
     floor=True,
 )

@@ -151,7 +151,7 @@ PEER = Peer(
     f"HNSW, m 16, ef_construction 64 (its defaults), built after the load; shared_buffers {SHARED_BUFFERS}, "
     f"maintenance_work_mem {MAINTENANCE_WORK_MEM}, iterative scans, VACUUM after changes",
     "synced at each commit (synchronous_commit on)",
-    (10, 20, 40, 80, 160, 320, 640),
+    (10, 20, 40, 80, 160, 320, 640, 1000),
     effort_name="hnsw.ef_search",
     transport="its own server, by its local socket",
     serve=lambda path, size, effort: PostgresStore(path, size),

@@ -47,7 +47,7 @@ PEER = Peer(
     _open,
     "HNSW, connectivity 16, expansion_add 128",
     "synced LMDB commit; the index is built anew at each start",
-    (10, 20, 40, 80, 160, 320, 640),
+    (10, 20, 40, 80, 160, 320, 640, 1280, 2560),
     effort_name="expansion_search",
     floor=True,
 )

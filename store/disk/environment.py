@@ -84,6 +84,15 @@ class Table(Generic[T]):
         sealed = txn.get(key, None, self._handle)
         return None if sealed is None else self._open(key, sealed)
 
+    def payload(self, txn: Transaction, key: bytes) -> memoryview | None:
+        """Return the bytes of the value under `key`, verified and not decoded, None when there is none.
+
+        Raises:
+            Damaged: there is one, and it is not what was written there.
+        """
+        sealed = txn.get(key, None, self._handle)
+        return None if sealed is None else unseal(self.name, key, sealed)
+
     def exists(self, txn: Transaction, key: bytes) -> bool:
         """Say whether a value stands under `key`, without reading it."""
         return txn.get(key, None, self._handle) is not None

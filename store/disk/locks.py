@@ -37,7 +37,7 @@ class ReadWriteLock:
     def leave(self) -> None:
         with self._changed:
             self._readers -= 1
-            if not self._readers:
+            if not self._readers and self._writers_waiting:
                 self._changed.notify_all()
 
     @contextmanager
@@ -61,6 +61,9 @@ class ReadWriteLock:
                 self._changed.notify_all()
 
     def _begin_reading(self) -> None:
+        if not self._writing and not self._writers_waiting:
+            self._readers += 1
+            return
         writes = self._writes
         self._readers_waiting += 1
         try:

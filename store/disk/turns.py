@@ -51,9 +51,10 @@ class Turns:
         return getattr(self._own, "has_it", False)
 
     def _take(self) -> None:
-        while not self._lock.acquire(timeout=max(0.0, self._patience())):
-            if self._patience() <= 0:
-                return
+        if not self._lock.acquire(blocking=False):
+            while not self._lock.acquire(timeout=max(0.0, self._patience())):
+                if self._patience() <= 0:
+                    return
         self._began = time.monotonic()
         self._own.has_it = True
 

@@ -34,6 +34,10 @@ _TABLE: int = faiss.DirectMap.Hashtable  # type: ignore[attr-defined]  # missing
 _NO_TABLE: int = faiss.DirectMap.NoMap  # type: ignore[attr-defined]
 _MANY = 20
 """Vectors from which on their lists are found by a product of matrices."""
+_MIDDLE = 128
+"""The byte that FAISS takes for zero."""
+_GREATEST = 127
+"""Of a query's whole numbers."""
 _ID_BYTES = 8
 _NO_IDS: Ids = np.empty(0, np.int64)
 _TABLE_ENTRY_BYTES = 48
@@ -46,6 +50,10 @@ class InvertedLists:
     Exact: codes are the vectors, a list is a block of ids, and every search goes through all lists. Quantized: a byte
     for each component, within `ranges` (2, D): the least values and the widths; a list holds what is nearest to its
     centroid, and a search goes through the nearest lists.
+
+    To FAISS the codes are plain signed bytes, which it compares with a query of whole numbers, in two thirds of the time
+    that codes with ranges take (docs/performance.md): a product of query and vector is, but for what is the same for
+    all vectors, one of bytes and of the query times the widths.
     """
 
     def __init__(self, kind: IndexKind, dimension: int, centroids: Matrix, ranges: Matrix) -> None:
@@ -55,8 +63,14 @@ class InvertedLists:
         self.centroids = np.ascontiguousarray(centroids, np.float32)
         self.ranges = np.ascontiguousarray(ranges, np.float32)
         self._room = 0
+        self.count = 0
+        """How many vectors are held."""
+        # Where all vectors are alike any scale will do.
+        self._scale = np.where(self.ranges[1] > 0, self.ranges[1], np.float32(1))
         self._quantizer = faiss.IndexFlatIP(dimension)
-        self._quantizer.add(self.centroids)
+        self._quantizer.add(np.asarray(self.centroids / self._scale, np.float32))
+        self._codes = faiss.ScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_8bit)
+        faiss.copy_array_to_vector(self.ranges.ravel(), self._codes.trained)
         self._faiss: Any = self._exact() if kind is IndexKind.EXACT else self._quantized()
         self._faiss.is_trained = True
         self.make_room(0)
@@ -66,10 +80,6 @@ class InvertedLists:
         """Make an empty exact index."""
         centroids = np.zeros((EXACT_LISTS, dimension), np.float32)
         return cls(IndexKind.EXACT, dimension, centroids, np.zeros((2, dimension), np.float32))
-
-    @property
-    def count(self) -> int:
-        return int(self._faiss.ntotal)
 
     @property
     def lists(self) -> int:
@@ -102,7 +112,7 @@ class InvertedLists:
             return np.empty(0, np.int64)
         if len(ids) >= _MANY:
             return nearest(vectors, self.centroids)
-        _, found = self._quantizer.search(np.ascontiguousarray(vectors, np.float32), 1)
+        _, found = self._quantizer.search(np.ascontiguousarray(vectors * self._scale, np.float32), 1)
         return np.ascontiguousarray(found[:, 0])
 
     def add(self, ids: Ids, vectors: Matrix, lists: Ids) -> None:
@@ -112,19 +122,24 @@ class InvertedLists:
         expected = self.count + len(ids)
         ids, lists = np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(lists, np.int64)
         vectors = np.ascontiguousarray(vectors, np.float32)
+        if self.kind is IndexKind.QUANTIZED:
+            vectors = self._codes.compute_codes(vectors).astype(np.float32) - _MIDDLE
         pointers = [faiss.swig_ptr(array) for array in (vectors, ids, lists)]
         self._faiss.add_core(len(ids), *pointers, None)
+        self.count = int(self._faiss.ntotal)
         assert self.count == expected, f"the index holds {self.count} vectors, expected {expected}"
 
     def remove(self, ids: Ids) -> None:
         """Remove ids; those that are not held are passed over."""
         if self.count and len(ids):
             self._faiss.remove_ids(faiss.IDSelectorArray(np.ascontiguousarray(ids, np.int64)))
+            self.count = int(self._faiss.ntotal)
 
     def search(self, queries: Matrix, k: int, probes: int, allowed: Codes | None) -> tuple[Matrix, Ids]:
         """Return scores and ids (N, K), best first, of the `probes` nearest lists; -1 where there are no more.
 
-        `allowed` says by the bit of each id, lowest bit first, what may be returned.
+        `allowed` says by the bit of each id, lowest bit first, what may be returned. Scores of a quantized index only
+        rank the ids of one query.
         """
         # FAISS holds pointers only: selector and bits live here until the search has ended.
         selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)  # type: ignore[call-arg,arg-type]
@@ -132,7 +147,7 @@ class InvertedLists:
         parameters.nprobe = min(probes, self.lists)
         parameters.sel = selector
         with READS.aside():
-            scores, ids = self._faiss.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)
+            scores, ids = self._faiss.search(self._asked(queries), k, params=parameters)
         return scores, ids
 
     def ids(self) -> Ids:
@@ -162,6 +177,7 @@ class InvertedLists:
         for number, ids, codes in slices:
             self._faiss.invlists.add_entries(number, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(codes))
         self._faiss.ntotal = self._faiss.invlists.compute_ntotal()
+        self.count = int(self._faiss.ntotal)
         self.make_room(self.count)
 
     def code(self, number: int) -> Codes | None:
@@ -178,7 +194,7 @@ class InvertedLists:
         row = np.ascontiguousarray(vector[None], np.float32)
         if self.kind is IndexKind.EXACT:
             return row.view(np.uint8).reshape(-1)
-        return np.asarray(self._faiss.sq.compute_codes(row)[0], np.uint8)
+        return np.asarray(self._codes.compute_codes(row)[0], np.uint8)
 
     def release(self) -> None:
         """Free the memory of lists that nobody uses any more.
@@ -194,16 +210,23 @@ class InvertedLists:
         return faiss.IndexIVFFlat(self._quantizer, self.dimension, self.lists, faiss.METRIC_INNER_PRODUCT)
 
     def _quantized(self) -> Any:
-        index = faiss.IndexIVFScalarQuantizer(
+        return faiss.IndexIVFScalarQuantizer(
             self._quantizer,
             self.dimension,
             self.lists,
-            faiss.ScalarQuantizer.QT_8bit,
+            faiss.ScalarQuantizer.QT_8bit_direct_signed,
             faiss.METRIC_INNER_PRODUCT,
             False,  # codes of the vectors themselves, not of their distance to the centroid: they need not be decoded
         )
-        faiss.copy_array_to_vector(self.ranges.ravel(), index.sq.trained)
-        return index
+
+    def _asked(self, queries: Matrix) -> Matrix:
+        """Return queries (N, D) as FAISS is to be asked."""
+        if self.kind is IndexKind.QUANTIZED:
+            scaled = queries * self._scale
+            # Whole numbers, because FAISS makes bytes of them where its processor multiplies these. It costs about as
+            # much of a score as a code does, and the best are ranked by their vectors.
+            queries = np.rint(scaled * (_GREATEST / np.abs(scaled).max(axis=1, keepdims=True)))
+        return np.ascontiguousarray(queries, np.float32)
 
 
 def flat_ids(runs: Sequence[range], seqs: Sequence[int], base: int) -> Ids:
