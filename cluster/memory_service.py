@@ -1,11 +1,12 @@
 """The servicer of `MemoryService`: each method validates, calls the embedded store and converts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from threading import Event
+from typing import cast
 
 import grpc
 
-from ..calls import DEFAULT_COLLECTION
+from ..calls import DEFAULT_COLLECTION, Query
 from ..protos.memory3.v1 import memory_service_pb2 as pb
 from ..store.errors import InvalidArgument, Unavailable
 from ..store.types import Hits
@@ -87,7 +88,10 @@ class MemoryServicer:
     def Recall(self, request: pb.RecallRequest, context: grpc.ServicerContext) -> bytes:
         if bool(request.texts) == bool(request.vectors):
             raise InvalidArgument("recall takes either texts or vectors, and at least one")
-        queries = list(request.texts) if request.texts else convert.vectors_from_wire(request.vectors)
+        queries: Sequence[Query] = list(request.texts)
+        if request.vectors:
+            # A matrix is as good as a list of its rows, which would be put together again.
+            queries = cast(Sequence[Query], convert.vectors_from_wire(request.vectors))
         k = request.k if request.HasField("k") else RECALL_K_DEFAULT
         found = self._memory.recall(
             queries,

@@ -2,7 +2,7 @@
 
 import struct
 
-import xxhash
+from xxhash import xxh3_64_intdigest
 
 from ..errors import Corrupted
 
@@ -58,4 +58,4 @@ def unseal(table: str, key: bytes, sealed: Bytes) -> memoryview:
 def _checksum(table: str, key: bytes, payload: Bytes) -> int:
     # The seed ties the payload to its place without copying the two together.
     # By position: named, the seed would take xxhash longer to find than a small value to hash.
-    return xxhash.xxh3_64_intdigest(payload, xxhash.xxh3_64_intdigest(table.encode() + b"\0" + key))
+    return xxh3_64_intdigest(payload, xxh3_64_intdigest(table.encode() + b"\0" + key))

@@ -8,11 +8,27 @@ instead, once or twice in a call.
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 PATIENCE_S = 0.005
 """The reads of a call take a tenth of this, unless they wait for the disk; then others need not wait too."""
+
+
+class _Context:
+    """Calls a function at its beginning and one at its end, in less time than a generator does."""
+
+    def __init__(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
+        self._begin, self._end = begin, end
+
+    def __enter__(self) -> None:
+        self._begin()
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+
+_WITHIN = nullcontext()
 
 
 class Turns:
@@ -22,30 +38,15 @@ class Turns:
         self._lock = threading.Lock()
         self._began = 0.0
         self._own = threading.local()
+        self._turn, self._aside = _Context(self._take, self._give), _Context(self._give, self._take)
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> AbstractContextManager[None]:
         """Read in here; within a turn of this thread it is a part of that. Wait for no lock that readers hold."""
-        if self._has_it():
-            yield
-            return
-        self._take()
-        try:
-            yield
-        finally:
-            self._give()
+        return _WITHIN if self._has_it() else self._turn
 
-    @contextmanager
-    def aside(self) -> Iterator[None]:
+    def aside(self) -> AbstractContextManager[None]:
         """Let others have the turn meanwhile, if this thread has it: for work that needs no interpreter."""
-        if not self._has_it():
-            yield
-            return
-        self._give()
-        try:
-            yield
-        finally:
-            self._take()
+        return self._aside if self._has_it() else _WITHIN
 
     def _has_it(self) -> bool:
         return getattr(self._own, "has_it", False)

@@ -51,9 +51,9 @@ class InvertedLists:
     for each component, within `ranges` (2, D): the least values and the widths; a list holds what is nearest to its
     centroid, and a search goes through the nearest lists.
 
-    To FAISS the codes are plain signed bytes, which it compares with a query of whole numbers, in two thirds of the time
-    that codes with ranges take (docs/performance.md): a product of query and vector is, but for what is the same for
-    all vectors, one of bytes and of the query times the widths.
+    To FAISS the codes are plain signed bytes, which it compares with a query of whole numbers, in two thirds of the
+    time that codes with ranges take (docs/performance.md): a product of query and vector is, but for what is the same
+    for all vectors, one of bytes and of the query times the widths.
     """
 
     def __init__(self, kind: IndexKind, dimension: int, centroids: Matrix, ranges: Matrix) -> None:
@@ -223,9 +223,10 @@ class InvertedLists:
         """Return queries (N, D) as FAISS is to be asked."""
         if self.kind is IndexKind.QUANTIZED:
             scaled = queries * self._scale
+            scaled *= _GREATEST / np.abs(scaled).max(axis=1, keepdims=True)
             # Whole numbers, because FAISS makes bytes of them where its processor multiplies these. It costs about as
             # much of a score as a code does, and the best are ranked by their vectors.
-            queries = np.rint(scaled * (_GREATEST / np.abs(scaled).max(axis=1, keepdims=True)))
+            queries = np.rint(scaled, out=scaled)
         return np.ascontiguousarray(queries, np.float32)
 
 

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import ceil
 from typing import TypeAlias
@@ -122,11 +122,9 @@ class VectorIndex:
     def bytes_used(self) -> int:
         return self._lists.bytes_used
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """Hold the index still. Keep it short, because writes wait: search `queries_at_once` at most."""
-        with self._lock.reading():
-            yield
+        return self._lock.reading()
 
     def queries_at_once(self, k: int, allowed: Allowed | None = None) -> int:
         """Return how many queries for k candidates may be searched within one `reading`: a few milliseconds' work."""

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +59,7 @@ def test_a_sound_collection_is_counted(collection: Collection) -> None:
         (lambda r, t: r.numbers.put(t, b"position", 2), "document 'b' has version 3, after the last seq", False),
         (lambda r, t: r.numbers.put(t, b"position", 4), "the index is at seq 3, the records at 4", False),
         (
-            lambda r, t: r.documents.put(t, b"b", replace(document(r, t, b"b"), first_seq=2)),
+            lambda r, t: r.documents.put(t, b"b", document(r, t, b"b")._replace(first_seq=2)),
             "document 'b' shares memories with another document",
             False,
         ),
