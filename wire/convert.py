@@ -158,13 +158,13 @@ def vectors_from_wire(vectors: Sequence[pb.Vector]) -> npt.NDArray[np.float32]:
     Raises:
         InvalidArgument: they differ in length, or one is no whole number of float32.
     """
-    lengths = {len(vector.float32_le) for vector in vectors}
-    if len(lengths) != 1 or next(iter(lengths)) % 4:
+    parts = [vector.float32_le for vector in vectors]
+    lengths = set(map(len, parts))
+    if len(lengths) != 1 or len(parts[0]) % 4:
         raise InvalidArgument(
             f"vectors of {sorted(lengths)} bytes; all must have the collection's dimension, four bytes each"
         )
-    rows = np.frombuffer(b"".join(vector.float32_le for vector in vectors), dtype="<f4")
-    return rows.astype(np.float32, copy=False).reshape(len(vectors), -1)
+    return np.frombuffer(b"".join(parts), dtype="<f4").astype(np.float32, copy=False).reshape(len(parts), -1)
 
 
 def upsert_result_to_wire(result: UpsertResult) -> pb.UpsertResult:
