@@ -27,7 +27,7 @@ Fetch: TypeAlias = Callable[[Sequence[int]], tuple[Sequence[int], Matrix]]
 Proposal: TypeAlias = list[tuple[float, int]]
 """Candidates for one query, as (score, seq): best first, equal scores by seq."""
 
-_PROBES = 32
+PROBES = 32
 """Lists that a search goes through. With 2 * sqrt(N) lists, recall@5 of text vectors is 0.98 at 100,000 and at
 1,000,000 (bench/index.py)."""
 _SPARE = 3
@@ -228,7 +228,7 @@ class VectorIndex:
         if lists.kind is IndexKind.EXACT:
             return lists.lists
         # A selection leaves a share of each list, so that as many more lists hold what is searched for.
-        wanted = max(_PROBES, _FOUND_SHARE * k * lists.lists / max(lists.count, 1)) / max(share, 1e-9)
+        wanted = max(PROBES, _FOUND_SHARE * k * lists.lists / max(lists.count, 1)) / max(share, 1e-9)
         return min(lists.lists, ceil(wanted))
 
     def _slices(self, lists: InvertedLists) -> Iterator[Slice]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memory3.bench import index
+from memory3.bench import index, index_filters
 from memory3.bench.index_kinds import share_found, truth
 from memory3.bench.index_vectors import NOISE, TextVectors, grown, perturbed, queries, text_vectors
 from memory3.bench.real_data import DataMissing
@@ -77,3 +77,20 @@ def test_it_runs_and_prints_tables(
         "index alone",
     ):
         assert expected in printed
+
+
+def test_filters_at_random_and_by_topic_are_searched_in_as_many_lists_as_each_rule_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(index_filters, "SHARES", (0.25,))
+    cache = tmp_path / f"references-{index.REFERENCES}.npz"
+    np.savez(cache, references=directions(9_000, 16), questions=directions(100, 16, seed=4))
+    assert index_filters.main(["--cache", str(tmp_path), "--sizes", "9000"]) == 0
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| 25%")]
+    assert [(row[0], row[2]) for row in rows] == [
+        ("| 25% at random", "128"),
+        ("| 25% at random", "64"),
+        ("| 25% by topic", "128"),
+        ("| 25% by topic", "64"),
+    ]
+    assert all(0.5 < float(row[3]) <= 1 for row in rows)
