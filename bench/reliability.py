@@ -44,7 +44,8 @@ Proof = Callable[[Path, float], Iterator[Outcome]]
 
 
 def crash(folder: Path, share: float) -> Iterator[Outcome]:
-    yield crash_loop(folder / "crash", round(KILLS * share))
+    # Fewer kills may miss a point by chance.
+    yield crash_loop(folder / "crash", round(KILLS * share), every_point=share >= 1)
 
 
 def power(folder: Path, share: float) -> Iterator[Outcome]:
@@ -89,13 +90,24 @@ def row(outcome: Outcome) -> str:
     return f"| {outcome.proof} | {outcome.what} | {counts} | {len(outcome.violations)} | {outcome.seconds:,.0f} s |"
 
 
-def print_places(outcome: Outcome) -> None:
-    """What came of what, with the rarest and gravest not lost in the table."""
-    by_result: dict[str, list[str]] = defaultdict(list)
+def places_table(outcome: Outcome) -> Iterator[str]:
+    """The lines of a table of what came of what, with the rarest and gravest not lost."""
+    if not outcome.places:
+        return
+    by_place, results = by_places(outcome), sorted({result for _, result in outcome.places})
+    yield f"| {outcome.proof} | all | {' | '.join(results)} |"
+    yield "|---" * (len(results) + 2) + "|"
+    for place, counts in by_place.items():
+        yield f"| {place} | {sum(counts.values()):,} | {' | '.join(f'{counts.get(one, 0):,}' for one in results)} |"
+    yield ""
+
+
+def by_places(outcome: Outcome) -> dict[str, dict[str, int]]:
+    """Counts of the results of each place."""
+    found: dict[str, dict[str, int]] = defaultdict(dict)
     for (place, result), count in sorted(outcome.places.items()):
-        by_result[result].append(f"{place} {count}")
-    for result, places in sorted(by_result.items()):
-        print(f"{outcome.proof}: {result}: {', '.join(places)}")
+        found[place][result] = count
+    return dict(found)
 
 
 def main() -> int:
@@ -118,7 +130,7 @@ def main() -> int:
                 print(row(outcome), flush=True)
     print()
     for outcome in outcomes:
-        print_places(outcome)
+        print(*places_table(outcome), sep="\n")
         for name, figure in outcome.figures.items():
             print(f"{outcome.proof}: {name}: {figure}")
         for violation in outcome.violations:
@@ -129,8 +141,7 @@ def main() -> int:
 
 
 def _plain(outcome: Outcome) -> dict[str, object]:
-    places = {f"{place}: {what}": count for (place, what), count in sorted(outcome.places.items())}
-    return asdict(outcome) | {"counts": dict(outcome.counts), "places": places}
+    return asdict(outcome) | {"counts": dict(outcome.counts), "places": by_places(outcome)}
 
 
 if __name__ == "__main__":
