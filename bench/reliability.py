@@ -22,7 +22,6 @@ from memory3.cluster.server import Server
 from memory3.tests.reliability.churn import churn
 from memory3.tests.reliability.crash import crash_loop
 from memory3.tests.reliability.damage import damage_loop
-from memory3.tests.reliability.decoders import fuzz_decoders
 from memory3.tests.reliability.histories import histories
 from memory3.tests.reliability.model import state_machines
 from memory3.tests.reliability.outcome import Outcome
@@ -67,6 +66,9 @@ def churned(folder: Path, share: float) -> Iterator[Outcome]:
 
 
 def fuzz(folder: Path, share: float) -> Iterator[Outcome]:
+    # Here, because it brings PyTorch along: the processes of the other proofs begin with all that is imported above.
+    from memory3.tests.reliability.decoders import fuzz_decoders
+
     yield fuzz_decoders(round(INPUTS * share))
     with Embedded(folder / "fuzz") as memory:
         memory.load_models()
@@ -130,7 +132,8 @@ def main() -> int:
                 print(row(outcome), flush=True)
     print()
     for outcome in outcomes:
-        print(*places_table(outcome), sep="\n")
+        for line in places_table(outcome):
+            print(line)
         for name, figure in outcome.figures.items():
             print(f"{outcome.proof}: {name}: {figure}")
         for violation in outcome.violations:
