@@ -22,7 +22,6 @@ from memory3.cluster.server import Server
 from memory3.tests.reliability.churn import churn
 from memory3.tests.reliability.crash import crash_loop
 from memory3.tests.reliability.damage import damage_loop
-from memory3.tests.reliability.decoders import fuzz_decoders
 from memory3.tests.reliability.histories import histories
 from memory3.tests.reliability.model import state_machines
 from memory3.tests.reliability.outcome import Outcome
@@ -44,7 +43,8 @@ Proof = Callable[[Path, float], Iterator[Outcome]]
 
 
 def crash(folder: Path, share: float) -> Iterator[Outcome]:
-    yield crash_loop(folder / "crash", round(KILLS * share))
+    # Fewer kills may miss a point by chance.
+    yield crash_loop(folder / "crash", round(KILLS * share), every_point=share >= 1)
 
 
 def power(folder: Path, share: float) -> Iterator[Outcome]:
@@ -66,6 +66,9 @@ def churned(folder: Path, share: float) -> Iterator[Outcome]:
 
 
 def fuzz(folder: Path, share: float) -> Iterator[Outcome]:
+    # Here, because it brings PyTorch along: the processes of the other proofs begin with all that is imported above.
+    from memory3.tests.reliability.decoders import fuzz_decoders
+
     yield fuzz_decoders(round(INPUTS * share))
     with Embedded(folder / "fuzz") as memory:
         memory.load_models()
@@ -89,13 +92,24 @@ def row(outcome: Outcome) -> str:
     return f"| {outcome.proof} | {outcome.what} | {counts} | {len(outcome.violations)} | {outcome.seconds:,.0f} s |"
 
 
-def print_places(outcome: Outcome) -> None:
-    """What came of what, with the rarest and gravest not lost in the table."""
-    by_result: dict[str, list[str]] = defaultdict(list)
+def places_table(outcome: Outcome) -> Iterator[str]:
+    """The lines of a table of what came of what, with the rarest and gravest not lost."""
+    if not outcome.places:
+        return
+    by_place, results = by_places(outcome), sorted({result for _, result in outcome.places})
+    yield f"| {outcome.proof} | all | {' | '.join(results)} |"
+    yield "|---" * (len(results) + 2) + "|"
+    for place, counts in by_place.items():
+        yield f"| {place} | {sum(counts.values()):,} | {' | '.join(f'{counts.get(one, 0):,}' for one in results)} |"
+    yield ""
+
+
+def by_places(outcome: Outcome) -> dict[str, dict[str, int]]:
+    """Counts of the results of each place."""
+    found: dict[str, dict[str, int]] = defaultdict(dict)
     for (place, result), count in sorted(outcome.places.items()):
-        by_result[result].append(f"{place} {count}")
-    for result, places in sorted(by_result.items()):
-        print(f"{outcome.proof}: {result}: {', '.join(places)}")
+        found[place][result] = count
+    return dict(found)
 
 
 def main() -> int:
@@ -118,7 +132,8 @@ def main() -> int:
                 print(row(outcome), flush=True)
     print()
     for outcome in outcomes:
-        print_places(outcome)
+        for line in places_table(outcome):
+            print(line)
         for name, figure in outcome.figures.items():
             print(f"{outcome.proof}: {name}: {figure}")
         for violation in outcome.violations:
@@ -129,8 +144,7 @@ def main() -> int:
 
 
 def _plain(outcome: Outcome) -> dict[str, object]:
-    places = {f"{place}: {what}": count for (place, what), count in sorted(outcome.places.items())}
-    return asdict(outcome) | {"counts": dict(outcome.counts), "places": places}
+    return asdict(outcome) | {"counts": dict(outcome.counts), "places": by_places(outcome)}
 
 
 if __name__ == "__main__":

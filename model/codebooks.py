@@ -54,9 +54,10 @@ class Codebooks:
         """
         try:
             found = load_file(path, device=str(device))
-            bits, tables = tuple(map(int, found["bits"].flatten())), found["tables"]
+            stages, tables = found["bits"], found["tables"]
         except (OSError, KeyError, SafetensorError) as error:
             raise InvalidArgument(f"{path} holds no codebooks ({error}); {_TRAIN}") from error
+        bits = tuple(map(int, stages.flatten())) if stages.dtype == torch.int64 else ()
         sound = bits and all(1 <= width <= STAGE_BITS for width in bits) and tables.dtype == torch.float16
         if not sound or tables.ndim != 4 or tables.shape[1:3] != (2, sum(1 << width for width in bits)):
             raise InvalidArgument(

@@ -62,7 +62,7 @@ def read_catalog(path: Path) -> Catalog:
         if found != expected:
             raise Corrupted(f"{path} is damaged: its checksum is {expected}, stored is {found}")
         return Catalog(fields["next_directory"], dict(_entry(entry) for entry in fields["collections"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Corrupted(f"{path} cannot be read: {error}; restore it from a copy") from error
 
 

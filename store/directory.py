@@ -287,5 +287,5 @@ def _check_format(path: Path) -> None:
         if fields["magic"] != _MAGIC:
             raise FailedPrecondition(f"{path} belongs to something else: its magic is {fields['magic']!r}")
         check_format(fields, str(path.parent))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Corrupted(f"{path} cannot be read: {error}; restore it from a copy") from error

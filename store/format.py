@@ -151,7 +151,7 @@ def decode_identity(payload: Bytes) -> Identity:
         check_format(fields, "an LMDB environment")
         del fields["format"]
         return Identity(**fields)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise Corrupted(f"the identity cannot be read: {error}") from error
 
 
@@ -249,7 +249,7 @@ def encode_answer(answer: tuple[bytes, Any]) -> bytes:
 def decode_answer(payload: Bytes) -> tuple[bytes, Any]:
     try:
         return bytes(payload[:DIGEST_BYTES]), json.loads(bytes(payload[DIGEST_BYTES:]))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Corrupted(f"an answer of {len(payload)} bytes cannot be read: {error}") from error
 
 

@@ -77,7 +77,7 @@ def load_exam(path: Path) -> Exam:
         documents = {document["key"]: document["text"] for document in data["documents"]}
         asked = [ExamQuestion(q["question"], tuple(q["answers"]), q["key"]) for q in data["questions"]]
         unknown = [ExamQuestion(question, ()) for question in data["unanswerable"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidArgument(
             f"{path} is no exam ({type(error).__name__}: {error}); it needs documents, questions and unanswerable"
         ) from error

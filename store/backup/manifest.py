@@ -65,7 +65,7 @@ def read_manifest(backup: Path) -> Manifest:
         raise FailedPrecondition(
             f"{backup} is not a whole backup: there is no {MANIFEST} in it; name the directory that `backup` made"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Corrupted(f"{path} cannot be read: {error}; restore another backup") from error
     try:
         return _manifest(path, fields)

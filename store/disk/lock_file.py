@@ -86,7 +86,7 @@ def server_address(directory: Path) -> str | None:
             if not _is_locked(file.fileno()):
                 return None
             return str(json.loads(file.read())["address"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -145,7 +145,8 @@ class _Reader:
             seq,
             clustered_at,
             code_bytes,
-            np.zeros((lists, dimension), np.float32) if exact else self._floats(_CENTROIDS, lists, dimension),
+            # As many as the header says may be more than there is memory for.
+            np.broadcast_to(np.float32(0), (lists, dimension)) if exact else self._floats(_CENTROIDS, lists, dimension),
             np.zeros((2, dimension), np.float32) if exact else self._floats(_RANGES, 2, dimension),
             self._slices(lists, code_bytes),
         )

@@ -15,8 +15,9 @@ import numpy.typing as npt
 from .. import limits
 from ..disk.locks import ReadWriteLock
 from ..errors import Corrupted
+from ..seqs import SHARD_SHIFT
 from ..types import IndexKind, Vector
-from .inverted import InvertedLists, flat_ids
+from .inverted import EXACT_LISTS, InvertedLists, flat_ids
 from .snapshot import Slice, Snapshot
 
 Seqs: TypeAlias = npt.NDArray[np.int64]
@@ -40,6 +41,9 @@ _SLICE_COMPONENTS = 1 << 22
 _CANDIDATE_COMPONENTS = 1 << 14
 _CHECK_COMPONENTS = 1 << 4
 """What it takes to read the vector of a candidate, and to see whether a vector is allowed, in components compared."""
+_LEAST_MAX, _WIDTH_MIN, _WIDTH_MAX = 2.0, float(np.finfo(np.float32).eps), 3.0
+"""What the ranges of the components of vectors of length one keep within, with their margins
+(store/index/clustering.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +78,12 @@ class VectorIndex:
         Raises:
             Corrupted: the file is damaged, or the entries are not those of an index.
         """
+        _check_head(snapshot)
         index = cls(snapshot.dimension, snapshot.base)
         lists = InvertedLists(snapshot.kind, snapshot.dimension, snapshot.centroids, snapshot.ranges)
-        lists.put_entries(_distinct(snapshot.slices))
+        lists.put_entries(_distinct(_checked(snapshot)))
         ids = lists.ids()
-        if len(np.unique(ids)) != len(ids) or (len(ids) and ids.min() < 0):
+        if len(np.unique(ids)) != len(ids):
             raise Corrupted("the index snapshot holds a vector twice")
         index._lists = lists
         index.position = snapshot.seq
@@ -279,6 +284,42 @@ def _products(vectors: Matrix, query: Vector) -> list[float]:
     """Return the product of each vector (N, D) with the query (D,), by the same sum whatever stands beside it."""
     products: list[float] = np.einsum("nd,d->n", vectors, query).tolist()
     return products
+
+
+def _check_head(snapshot: Snapshot) -> None:
+    """Refuse lists that searches would pass over, and positions that are no seqs of the shard.
+
+    FAISS finds no list for a vector where a centroid is NaN, and no vector where products of the scale overflow.
+    """
+    if snapshot.kind is IndexKind.EXACT:
+        fit = len(snapshot.centroids) == EXACT_LISTS
+    else:
+        least, widths = snapshot.ranges
+        # NaN is within nothing.
+        within = [_lengths(snapshot.centroids) <= 1 + limits.VECTOR_NORM_TOLERANCE, np.abs(least) <= _LEAST_MAX]
+        fit = all(part.all() for part in [*within, widths >= _WIDTH_MIN, widths <= _WIDTH_MAX])
+    if not fit:
+        raise Corrupted("the index snapshot has lists that no index has")
+    if not snapshot.base <= snapshot.clustered_at <= snapshot.seq < snapshot.base + (1 << SHARD_SHIFT):
+        raise Corrupted(f"the index snapshot is of seq {snapshot.seq}, clustered at {snapshot.clustered_at}")
+
+
+def _checked(snapshot: Snapshot) -> Iterator[Slice]:
+    """Refuse ids that are none of the shard, and vectors that are not of length one, which none is found by."""
+    for number, ids, codes in snapshot.slices:
+        if len(ids) and not (ids.min() >= 0 and ids.max() < 1 << SHARD_SHIFT):
+            raise Corrupted(f"the index snapshot holds ids of {ids.min()} to {ids.max()}")
+        off = np.abs(_lengths(codes.view("<f4")) - 1) if snapshot.kind is IndexKind.EXACT else np.zeros(1)
+        if not (off <= limits.VECTOR_NORM_TOLERANCE).all():
+            raise Corrupted("the index snapshot holds vectors that are not of length one")
+        yield number, ids, codes
+
+
+def _lengths(vectors: Matrix) -> npt.NDArray[np.float64]:
+    """Return the length of each vector (N, D), shape (N,); NaN and infinity are no warnings."""
+    with np.errstate(invalid="ignore"):
+        lengths: npt.NDArray[np.float64] = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    return lengths
 
 
 def _distinct(slices: Iterable[Slice]) -> Iterator[Slice]:

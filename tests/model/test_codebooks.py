@@ -72,12 +72,25 @@ def test_they_are_saved_and_loaded(tmp_path: Path) -> None:
         (lambda c: {"bits": torch.tensor(c.bits)}, "holds no codebooks"),
         (lambda c: {"bits": torch.tensor([11, 10]), "tables": c.tables}, "which do not fit"),
         (lambda c: {"bits": torch.tensor([60, -1]), "tables": c.tables}, "which do not fit"),
+        (lambda c: {"bits": torch.tensor([float("nan")]), "tables": c.tables}, "which do not fit"),
+        (lambda c: {"bits": torch.tensor([1 << 63], dtype=torch.uint64), "tables": c.tables}, "which do not fit"),
         (lambda c: {"bits": torch.tensor([], dtype=torch.long), "tables": c.tables}, "which do not fit"),
         (lambda c: {"bits": torch.tensor(c.bits), "tables": c.tables[0]}, "which do not fit"),
         (lambda c: {"bits": torch.tensor(c.bits), "tables": c.tables.float()}, "which do not fit"),
         (lambda c: {"bits": torch.tensor(c.bits), "tables": c.tables / 0}, "not finite"),
     ],
-    ids=["no bits", "no tables", "other bits", "wild bits", "empty bits", "one table", "float32", "infinite"],
+    ids=[
+        "no bits",
+        "no tables",
+        "other bits",
+        "wild bits",
+        "no number",
+        "endless bits",
+        "empty bits",
+        "one table",
+        "float32",
+        "infinite",
+    ],
 )
 def test_damaged_ones_are_refused(
     damage: Callable[[Codebooks], dict[str, torch.Tensor]], message: str, tmp_path: Path

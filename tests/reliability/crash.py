@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -42,19 +43,53 @@ OPENING_SHARE = 0.15
 """Kills while the server is still opening what the one before it left."""
 UPKEEP_PAUSE_S = 0.02
 VIOLATIONS_MAX = 20
+RANDOM = "a random moment"
+ENDED = "the server ended by itself; its last words are above"
+UNDER_LOAD, IN_BACKUP, OPENING = "under load", "in a backup", "while opening"
 
 
-def crash_loop(path: Path, kills: int, seed: int = 0) -> Outcome:
+def crash_loop(path: Path, kills: int, seed: int = 0, every_point: bool = False) -> Outcome:
     """Kill a server `kills` times while several clients write, and examine what the next one finds, over gRPC.
 
-    Beside the directory `path` a backup is made, again and again.
+    Beside the directory `path` a backup is made, again and again. The outcome's places are the points and their files,
+    with what the server was doing. With `every_point` it is a violation if there was no kill at one of them.
     """
     outcome = Outcome("crash", "kill -9 of a gRPC server under writing clients, then every answer of the next one")
     loop = _Loop(path, outcome, seed)
     while outcome.counts["kills"] < kills and len(outcome.violations) < VIOLATIONS_MAX:
         loop.one_life()
     loop.end()
+    if every_point:
+        outcome.violations += [f"there was no kill at this point: {point}" for point in points_spared(outcome)]
     return outcome.done()
+
+
+def points_spared(outcome: Outcome) -> list[str]:
+    """Name the points at which no server was killed, those of a backup apart from the others."""
+    killed = {(place.split(": ")[0], when) for place, when in outcome.places}
+    aimed = [*((point, UNDER_LOAD) for point in POINTS), *((point, IN_BACKUP) for point in BACKUP_POINTS)]
+    return [f"{point}, {when}" for point, when in aimed if (point, when) not in killed]
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """A server in a process of its own; without an address if it died before it served."""
+
+    process: BaseProcess
+    address: str
+    orders: Connection
+    """Takes the point to die at."""
+    _deaths: Connection
+
+    def died_on(self) -> str | None:
+        """Return the file at whose point it died, None if it lives."""
+        ended = self.process.exitcode is not None
+        with suppress(EOFError):
+            if self._deaths.poll():
+                return str(self._deaths.recv())
+        if ended:
+            raise AssertionError(ENDED)
+        return None
 
 
 class _Loop:
@@ -79,11 +114,11 @@ class _Loop:
         point = KillPoint(choose.choice(BACKUP_POINTS if in_backup else POINTS), nth, in_backup)
         opening = KillPoint(point.point, choose.randint(1, 3)) if choose.random() < OPENING_SHARE else None
         at_point, life = choose.random() < 0.6, outcome.counts["kills"]
-        with self._server(opening) as (process, address, to_server):
-            if not address:
-                self._count(f"{opening}, while opening")
+        with self._server(opening) as server:
+            if not server.address:
+                self._count(point.point, server.died_on(), OPENING)
                 return
-            with Client(address, timeout_s=START_S) as client:
+            with Client(server.address, timeout_s=START_S) as client:
                 store = Store.of_client(client)
                 with suppress(*([Unavailable] if opening else [])):
                     found = examine(store, self._oracle)
@@ -94,21 +129,21 @@ class _Loop:
                     *(_Writer(changer, store, f"{life}.{n}") for n, changer in enumerate(self._changers)),
                 ]
                 if opening is None and at_point:
-                    to_server.send(point)
+                    server.orders.send(point)
                 for caller in callers:
                     caller.start()
-                process.join(POINT_S if at_point else choose.uniform(*LIFE_S))
-                died = process.exitcode is not None
-                process.kill()
+                server.process.join(POINT_S if at_point else choose.uniform(*LIFE_S))
+                died_on = server.died_on()
+                server.process.kill()
                 for caller in callers:
                     caller.join()
                     outcome.violations += caller.violations
-        self._count(str(opening or point) if died else "a random moment")
+        self._count(point.point, died_on, IN_BACKUP if in_backup and opening is None else UNDER_LOAD)
         self._judge_backup(keeper)
 
     def end(self) -> None:
         """Examine what the last server left."""
-        with self._server(None) as (_, address, _), Client(address) as client:
+        with self._server(None) as server, Client(server.address) as client:
             self._outcome.violations += examine(Store.of_client(client), self._oracle)
         for changer in self._changers:
             self._outcome.violations += changer.violations
@@ -147,32 +182,39 @@ class _Loop:
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
-    def _count(self, place: str) -> None:
+    def _count(self, point: str, died_on: str | None, when: str) -> None:
         self._outcome.counts["kills"] += 1
-        self._outcome.places["kill", place] += 1
+        if died_on is None:
+            self._outcome.places[RANDOM, UNDER_LOAD] += 1
+        else:
+            self._outcome.places[f"{point}: {died_on}", when] += 1
 
     @contextmanager
-    def _server(self, opening: KillPoint | None) -> Iterator[tuple[BaseProcess, str, Connection]]:
-        """A server on the directory, killed at the end if it lives until then; without an address if it died before."""
+    def _server(self, opening: KillPoint | None) -> Iterator[_Server]:
+        """A server on the directory, killed at the end if it lives until then."""
         context = processes()
-        ours, theirs = context.Pipe()
+        (ours, theirs), (deaths, telling) = context.Pipe(), context.Pipe(duplex=False)
         clustered = self._choose.random() < CLUSTERED_SHARE
-        process = context.Process(target=serve, args=(self._path, opening, clustered, theirs), daemon=True)
+        process = context.Process(target=serve, args=(self._path, opening, clustered, theirs, telling), daemon=True)
         process.start()
         theirs.close()
+        telling.close()
         address = ""
         try:
             with suppress(EOFError):
                 if not ours.poll(START_S):
                     raise AssertionError(f"no server after {START_S:.0f} s")
                 address = ours.recv()
+            if not address:
+                process.join()
             if not address and opening is None:
-                raise AssertionError("the server ended by itself; its last words are above")
-            yield process, address, ours
+                raise AssertionError(ENDED)
+            yield _Server(process, address, ours, deaths)
         finally:
             process.kill()
             process.join()
             ours.close()
+            deaths.close()
 
 
 class _Caller(ABC, threading.Thread):

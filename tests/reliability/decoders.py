@@ -5,7 +5,6 @@ import json
 import random
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from memory3.store.catalog import Catalog, read_catalog, write_catalog
 from memory3.store.directory import DataDirectory
 from memory3.store.disk.lock_file import server_address
 from memory3.store.disk.seal import seal, unseal
-from memory3.store.errors import Corrupted, FailedPrecondition, InvalidArgument, Memory3Error, UnsupportedFormat
+from memory3.store.errors import Corrupted, FailedPrecondition, InvalidArgument, UnsupportedFormat
 from memory3.store.filters.number_block import BLOCK, EMPTY, NumberBlock, Run, decode_numbers, encode_numbers
 from memory3.store.filters.parser import filter_from_json, parse_filter
 from memory3.store.filters.posting import Posting, decode_posting, encode_posting
@@ -58,8 +57,10 @@ from memory3.wire.key_values import (
 )
 from pyroaring import BitMap
 
+from .codec import Codec
 from .faults import folder_in_memory
-from .mutation import mutated
+from .loaders import loading_codecs, snapshot_resealed
+from .mutation import mutated, reshuffled
 from .outcome import Outcome
 
 LETTERS = "abcXYZ 019._-äß日本\U0001f41d\n\t\0'\"{}"
@@ -70,27 +71,10 @@ FILE_SHARE = 20
 """Decoders that read a file get so many times fewer inputs than those that take bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """Something that is encoded and decoded: how to make one, and the errors that its decoder may raise.
-
-    Its decoder gets one input where others get `share`; `seeds` makes mutated bytes more like right ones; `same` says
-    whether what was decoded is what was made.
-    """
-
-    make: Callable[[random.Random], Any]
-    encode: Callable[[Any], bytes]
-    decode: Callable[[bytes], Any]
-    errors: tuple[type[Memory3Error], ...] = (Corrupted,)
-    share: int = 1
-    seeds: Callable[[bytes], bytes] = bytes
-    same: Callable[[Any, Any], bool] = lambda found, value: _same(found, value)
-
-
 def fuzz_decoders(inputs: int, seed: int = 0) -> Outcome:
     """Give `inputs` byte strings to the decoders, spread over all of them."""
     outcome = Outcome(
-        "fuzz, decoders", "valid and mutated bytes into every decoder of the disk, the wire and page tokens"
+        "fuzz, decoders", "valid and mutated bytes into all that reads the disk, the wire, page tokens and users' files"
     )
     with tempfile.TemporaryDirectory(dir=folder_in_memory()) as folder:
         codecs = codecs_in(Path(folder))
@@ -126,14 +110,6 @@ def _fuzz(name: str, codec: Codec, inputs: int, choose: random.Random, outcome: 
     return wrong
 
 
-def _same(found: Any, value: Any) -> bool:
-    if isinstance(value, np.ndarray):
-        return bool(np.array_equal(found, value))
-    if isinstance(found, memoryview):
-        return bool(bytes(found) == value)
-    return bool(found == value)
-
-
 def codecs_in(folder: Path) -> dict[str, Codec]:
     """Every pair of encoder and decoder; those of files work in `folder`."""
     identity = (Corrupted, UnsupportedFormat)
@@ -165,7 +141,7 @@ def codecs_in(folder: Path) -> dict[str, Codec]:
             lambda filter: json.dumps(filter).encode(),
             lambda data: parse_filter(filter_from_json(data.decode("utf-8", "surrogateescape"))),
             (InvalidArgument,),
-            seeds=_reshuffled,
+            seeds=reshuffled,
             same=lambda found, filter: bool(found == parse_filter(filter)),
         ),
         "fingerprint": Codec(_fingerprint, fmt.encode_fingerprint, fmt.decode_fingerprint),
@@ -183,7 +159,7 @@ def codecs_in(folder: Path) -> dict[str, Codec]:
         "recalled key-values": Codec(_recalled, _encoded_recalled, decode_recalled, (InvalidArgument,)),
         "snapshot": Codec(_snapshot, lambda v: _written_snapshot(folder, v), _decoded_snapshot),
         "snapshot, checksums right": Codec(
-            _snapshot, lambda v: _written_snapshot(folder, v), _decoded_snapshot, seeds=_snapshot_resealed
+            _snapshot, lambda v: _written_snapshot(folder, v), _decoded_snapshot, seeds=snapshot_resealed
         ),
         "catalog": Codec(_catalog, lambda v: _written(folder, v), lambda d: _read(folder, d), identity, FILE_SHARE),
         "catalog, checksum right": Codec(
@@ -208,6 +184,7 @@ def codecs_in(folder: Path) -> dict[str, Codec]:
             FILE_SHARE,
         ),
         "server.json": Codec(_address, lambda v: _published(folder, v), _Served(folder).address, (), FILE_SHARE),
+        **loading_codecs(folder),
     }
 
 
@@ -368,27 +345,6 @@ def _filter(choose: random.Random, depth: int = 0) -> dict[str, Any]:
     return choose.choice(ways)()
 
 
-def _reshuffled(data: bytes) -> bytes:
-    """JSON whose parts have changed places, as far as the bytes are JSON: the form is right and the sense is not."""
-    try:
-        filter = json.loads(data)
-    except ValueError:
-        return data
-    choose = random.Random(data)
-    parts = [filter]
-    for part in parts:
-        parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
-
-    def shuffled(part: Any) -> Any:
-        if choose.random() < 0.1:
-            return choose.choice([*parts, None, 1 << 70, float("nan"), "\ud800", [], {}])
-        if isinstance(part, dict):
-            return {name: shuffled(of) for name, of in part.items()}
-        return [shuffled(of) for of in part] if isinstance(part, list) else part
-
-    return json.dumps(shuffled(filter)).encode()
-
-
 def _recalled(choose: random.Random) -> tuple[list[bytes], list[KeyValuesItem]]:
     hits = [pb.Hits(missing_shards=[_u32(choose)]).SerializeToString() for _ in range(choose.randrange(3))]
     return hits, _items(choose)
@@ -464,21 +420,6 @@ def _decoded_snapshot(data: bytes) -> tuple[Any, ...]:
     return *head, found.centroids.tolist(), found.ranges.tolist(), slices
 
 
-def _snapshot_resealed(data: bytes) -> bytes:
-    """Give a mutated snapshot the checksums of its bytes (docs/format.md), so that what lies behind them is reached."""
-    head, rest = data[:64].ljust(64, b"\0"), data[72:]
-    dimension, lists, code_bytes = (int.from_bytes(head[at : at + 4], "little") for at in (12, 56, 60))
-    pieces = [head, xxhash.xxh3_64_intdigest(head).to_bytes(8, "little")]
-    for ordinal in range(16):
-        kind, entries = int.from_bytes(rest[:4], "little"), int.from_bytes(rest[8:16], "little")
-        size = 16 + {1: lists * dimension * 4, 2: 2 * dimension * 4, 3: entries * (8 + code_bytes)}.get(kind, 0)
-        if len(rest) < size + 8:
-            break
-        pieces += [rest[:size], xxhash.xxh3_64_intdigest(rest[:size], seed=ordinal).to_bytes(8, "little")]
-        rest = rest[size + 8 :]
-    return b"".join([*pieces, rest])
-
-
 def _catalog(choose: random.Random) -> Catalog:
     infos = [CollectionInfo(_text(choose), _text(choose), _u32(choose)) for _ in range(choose.randrange(4))]
     return Catalog(_u32(choose), {info.name: (info, _u32(choose)) for info in infos})
@@ -501,7 +442,7 @@ def _catalog_resealed(data: bytes) -> bytes:
         fields.pop("checksum", None)
         plain = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
         return json.dumps({**fields, "checksum": xxhash.xxh3_64_hexdigest(plain)}).encode()
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return data
 
 

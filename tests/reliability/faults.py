@@ -1,6 +1,7 @@
 """The seam in the store where its proofs take hold: `store/disk/points.py`."""
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ BACKUP_POINTS: tuple[str, ...] = (
     points.RENAMED,
     points.DIRECTORY_SYNCED,
 )
+_TELLING = {"collections", "records", "kv"}
+"""Folders that are named with what lies in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +34,12 @@ class KillPoint:
     nth: int
     in_backup: bool = False
 
-    def __str__(self) -> str:
-        return f"{self.point}{', in a backup' if self.in_backup else ''}"
 
+def kill_at(kill: KillPoint, tell: Callable[[str], None]) -> None:
+    """Let this process die, as by `kill -9`, at a point of its work from now on, and `tell` just before on what file.
 
-def kill_at(kill: KillPoint) -> None:
-    """Let this process die, as by `kill -9`, at a point of its work from now on."""
+    It is told as `file_at` names it.
+    """
     mutex = threading.Lock()
     left = kill.nth
 
@@ -45,9 +48,16 @@ def kill_at(kill: KillPoint) -> None:
         with mutex:
             left -= point == kill.point and kill.in_backup == (BACKUP in str(path))
             if not left:
+                tell(file_at(path))
                 os.kill(os.getpid(), signal.SIGKILL)
 
     points.reached = reached
+
+
+def file_at(path: Path) -> str:
+    """Name the file, folder or environment of a point, alike for all shards and collections."""
+    name = re.sub(r"\d+", "N", path.name)
+    return f"{path.parent.name}/{name}" if path.parent.name in _TELLING else name
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Bytes that are almost right: what a fuzzer makes of valid input. Simple and seeded, so that any input comes back."""
 
+import json
 import random
 from collections.abc import Callable
+from typing import Any
 
 EXTREMES = (
     b"\x00",
@@ -13,6 +15,7 @@ EXTREMES = (
     b"\xff" * 8,
     b"\x00" * 8,
     b"{}",
+    b"[" * 20_000,
 )
 ROUNDS_MAX = 4
 RANDOM_BYTES_MAX = 200
@@ -26,6 +29,27 @@ def mutated(data: bytes, choose: random.Random) -> bytes:
     for _ in range(choose.randint(1, ROUNDS_MAX)):
         choose.choice(_WAYS)(changed, choose)
     return bytes(changed)
+
+
+def reshuffled(data: bytes) -> bytes:
+    """JSON whose parts have changed places, as far as the bytes are JSON: the form is right and the sense is not."""
+    try:
+        whole = json.loads(data)
+    except (ValueError, RecursionError):
+        return data
+    choose = random.Random(data)
+    parts = [whole]
+    for part in parts:
+        parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
+
+    def shuffled(part: Any) -> Any:
+        if choose.random() < 0.1:
+            return choose.choice([*parts, None, 1 << 70, float("nan"), "\ud800", [], {}])
+        if isinstance(part, dict):
+            return {name: shuffled(of) for name, of in part.items()}
+        return [shuffled(of) for of in part] if isinstance(part, list) else part
+
+    return json.dumps(shuffled(whole)).encode()
 
 
 def _flip(data: bytearray, choose: random.Random) -> None:

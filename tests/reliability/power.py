@@ -234,7 +234,7 @@ class _Work:
         counts, violations = self._outcome.counts, self._outcome.violations
         try:
             counts["failures"] += 1
-            self._outcome.places["failure", kind] += 1
+            self._outcome.places[kind, "failure"] += 1
             for what, image in self._disk.images(self._choose, committed):
                 counts["disks"] += 1
                 found = self._after(image, lives_on=counts["disks"] % LIVES_ON_EVERY == 0)

@@ -55,10 +55,10 @@ class NameModels(Models):
         return split(text)
 
 
-def serve(path: Path, opening: KillPoint | None, clustered: bool, parent: Connection) -> None:
+def serve(path: Path, opening: KillPoint | None, clustered: bool, parent: Connection, deaths: Connection) -> None:
     """Serve `path`, tell the parent the address, and die at the point that the parent names (`opening`: already then).
 
-    Runs in a process of its own and never returns by itself.
+    `deaths` is told on what file that was. Runs in a process of its own and never returns by itself.
     """
     limits.SNAPSHOT_CHANGES_MIN, limits.CHANGES_KEPT = SNAPSHOT_CHANGES_MIN, CHANGES_KEPT
     limits.REQUESTS_KEPT = REQUESTS_KEPT
@@ -67,7 +67,7 @@ def serve(path: Path, opening: KillPoint | None, clustered: bool, parent: Connec
     # An index that has to be built again is no news here.
     logging.disable(logging.WARNING)
     if opening is not None:
-        kill_at(opening)
+        kill_at(opening, deaths.send)
     memory = Embedded(path, shards=SHARDS)
     memory.models = NameModels()
     collection = memory.opened("default")
@@ -76,7 +76,7 @@ def serve(path: Path, opening: KillPoint | None, clustered: bool, parent: Connec
         while True:
             if parent.poll(TIDY_EVERY_S):
                 kill: KillPoint = parent.recv()
-                kill_at(kill)
+                kill_at(kill, deaths.send)
             _leniently(collection.save)
             _leniently(collection.sweep)
 

@@ -3,8 +3,11 @@
 from pathlib import Path
 
 from memory3.store.directory import DataDirectory
+from memory3.store.disk import points
 from memory3.tests.reliability.content import DIMENSION, EMBEDDER, embedded_of
-from memory3.tests.reliability.crash import crash_loop
+from memory3.tests.reliability.crash import IN_BACKUP, OPENING, RANDOM, UNDER_LOAD, crash_loop, points_spared
+from memory3.tests.reliability.faults import BACKUP_POINTS, POINTS, file_at
+from memory3.tests.reliability.outcome import Outcome
 from memory3.tests.reliability.processes import processes
 from memory3.tests.reliability.serving import die_reading
 
@@ -15,6 +18,36 @@ def test_nothing_acknowledged_is_lost_and_nothing_deleted_answers(tmp_path: Path
     outcome = crash_loop(tmp_path / "data", kills=20)
     assert outcome.violations == []
     assert outcome.counts["kills"] == 20 and outcome.counts["changes acknowledged"] > 100
+    assert outcome.places.total() == 20 and len(outcome.places) > 3
+
+
+def test_a_point_without_a_kill_is_named() -> None:
+    outcome = Outcome("crash", "")
+    outcome.places[RANDOM, UNDER_LOAD] = 1
+    for when, reached in ((UNDER_LOAD, POINTS), (IN_BACKUP, BACKUP_POINTS)):
+        for point in reached:
+            outcome.places[f"{point}: data.mdb", when] = 1
+    assert points_spared(outcome) == []
+    del outcome.places[f"{points.COPYING}: data.mdb", IN_BACKUP]
+    outcome.places[f"{points.COPIED}: data.mdb", OPENING] = outcome.places.pop(
+        (f"{points.COPIED}: data.mdb", UNDER_LOAD)
+    )
+    assert points_spared(outcome) == [f"{points.COPIED}, {UNDER_LOAD}", f"{points.COPYING}, {IN_BACKUP}"]
+
+
+def test_files_are_named_alike_wherever_they_are() -> None:
+    shard = Path("any", "data-2", "collections", "00000001", "shard-0002")
+    found = [
+        shard.parent,
+        shard,
+        shard / "index.snapshot",
+        shard / "kv",
+        shard / "kv" / "data.mdb",
+        Path("catalog.json"),
+    ]
+    assert [file_at(path) for path in found] == [
+        *("collections/N", "shard-N", "index.snapshot", "kv", "kv/data.mdb", "catalog.json")
+    ]
 
 
 def test_a_process_killed_while_it_read_keeps_no_page_from_being_used_again(tmp_path: Path) -> None:

@@ -160,7 +160,10 @@ def test_a_directory_of_another_version_is_left_as_it_is(tmp_path: Path) -> None
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"magic": "memory3 data directory"}', "\xff"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"magic": "memory3 data directory"}', "\xff", pytest.param("[" * 20_000, id="nested deeply")],
+)
 def test_a_damaged_format_file_is_corrupted(tmp_path: Path, content: str) -> None:
     DataDirectory.open(tmp_path).close()
     (tmp_path / "format.json").write_text(content)

@@ -10,7 +10,7 @@ from memory3.store.derived import at_once
 from memory3.store.errors import Corrupted
 from memory3.store.index.clustering import clustered, plan
 from memory3.store.index.inverted import InvertedLists
-from memory3.store.index.snapshot import Slice
+from memory3.store.index.snapshot import Slice, Snapshot
 from memory3.store.index.vector_index import Allowed, Proposal, VectorIndex, candidates_for
 from memory3.store.types import IndexKind
 
@@ -272,6 +272,54 @@ def test_a_snapshot_that_holds_a_vector_in_two_lists_is_corrupted() -> None:
     other = next(place for place in range(len(snapshot.centroids)) if place != number)
     with pytest.raises(Corrupted, match="twice"):
         VectorIndex.load(replace(snapshot, slices=[*slices, (other, ids, codes)]))
+
+
+def edited(array: Matrix, value: float) -> Matrix:
+    changed = np.array(array)
+    changed[-1, 0] = value
+    return changed
+
+
+def of_ids(snapshot: Snapshot, first: int) -> Snapshot:
+    return replace(snapshot, slices=[(number, ids + first, codes) for number, ids, codes in snapshot.slices])
+
+
+Spoil = Callable[[Snapshot], Snapshot]
+
+
+def of_centroid(value: float) -> Spoil:
+    return lambda snapshot: replace(snapshot, centroids=edited(snapshot.centroids, value))
+
+
+def of_width(value: float) -> Spoil:
+    return lambda snapshot: replace(snapshot, ranges=edited(snapshot.ranges, value))
+
+
+UNUSABLE: dict[str, tuple[Filled, Spoil]] = {
+    **{f"a centroid of {value}": (quantized, of_centroid(value)) for value in (np.nan, np.inf, 3e38)},
+    **{f"a width of {value}": (quantized, of_width(value)) for value in (np.nan, np.inf, -1, 0, 1e-40, 1e30)},
+    "a least value of NaN": (quantized, lambda s: replace(s, ranges=edited(s.ranges[::-1], np.nan)[::-1])),
+    "a vector of NaN": (
+        exact,
+        lambda s: replace(s, slices=[(0, np.array([1]), np.full((1, DIMENSION), np.nan, np.float32).view(np.uint8))]),
+    ),
+    "a negative id": (exact, lambda s: of_ids(s, -(1 << 50))),
+    "an id of another shard": (quantized, lambda s: of_ids(s, 1 << 48)),
+    "more lists than an exact index has": (
+        exact,
+        lambda s: replace(s, centroids=np.broadcast_to(np.float32(0), (limits.LISTS_MAX, limits.DIMENSION_MAX))),
+    ),
+    "a position of another shard": (exact, lambda s: replace(s, seq=BASE + (1 << 48))),
+    "clustered before its shard began": (quantized, lambda s: replace(s, clustered_at=BASE - 1)),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_a_snapshot_that_makes_no_index_to_search_is_corrupted(name: str) -> None:
+    """Whatever its checksums say: FAISS takes it, and then finds nothing, or something else."""
+    filled, spoilt = UNUSABLE[name]
+    with pytest.raises(Corrupted):
+        VectorIndex.load(spoilt(filled(seqs_from(1, 50)).snapshot(SHARD)))
 
 
 @both
