@@ -30,6 +30,9 @@ _TABLES_MAX = 16
 _SPARE_TRANSACTIONS = 32
 _METAS = 2
 _PROBE_BYTES = 1 << 20
+_LOCK_FILE = "lock.mdb"
+_LOCK_BYTES = READERS_MAX * 64 + 4_096
+"""A line of the processor's cache for each reader, and what LMDB keeps before them."""
 _SHORT_BYTES_MAX = 1 << 30
 """What one transaction may take and give back at the end of a file."""
 _MAP_FULL = (lmdb.MapFullError, lmdb.TxnFullError)
@@ -325,6 +328,7 @@ class Environment:
         if (self.path / DATA_FILE).exists():
             with disk_errors(f"reading {self.path / DATA_FILE}"):
                 check_meta_pages(self.path / DATA_FILE)
+        self._fill_lock_file()
         with self.errors():
             self.lmdb = lmdb.open(
                 str(self.path),
@@ -353,6 +357,17 @@ class Environment:
     def _reach(self) -> int:
         with self.errors():
             return (int(self.lmdb.info()["last_pgno"]) + 1) * int(self.lmdb.stat()["psize"])
+
+    def _fill_lock_file(self) -> None:
+        # LMDB writes its readers into memory over this file. Where that had no place on the disk yet, and the disk is
+        # full, the process would end, with SIGBUS, when more read at once than ever before. Only before LMDB opens it:
+        # closing it here would let go of LMDB's lock on it.
+        with disk_errors(f"making room in {self.path / _LOCK_FILE}"):
+            file = os.open(self.path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                os.posix_fallocate(file, 0, _LOCK_BYTES)
+            finally:
+                os.close(file)
 
     def _fill_up(self) -> None:
         # Memory beyond the end of its file cannot be read: the process would end there, with SIGBUS. Filled up with
