@@ -15,6 +15,8 @@ def test_nothing_acknowledged_is_lost_and_nothing_deleted_answers(tmp_path: Path
     outcome = crash_loop(tmp_path / "data", kills=20)
     assert outcome.violations == []
     assert outcome.counts["kills"] == 20 and outcome.counts["changes acknowledged"] > 100
+    assert outcome.counts["changes watched"] > 100 and outcome.counts["watches resumed"] > 10
+    assert outcome.counts["watches that had to list"] < 10
 
 
 def test_a_process_killed_while_it_read_keeps_no_page_from_being_used_again(tmp_path: Path) -> None:
