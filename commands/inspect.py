@@ -29,7 +29,8 @@ def stats(
         print_json(_fields(found))
         return
     warm = {
-        f"warm for {fingerprint}": f"{count} memories, {bytes_of(found.warm_bytes[fingerprint])}"
+        f"warm for {fingerprint}": f"{count} memories, {bytes_of(found.warm_bytes[fingerprint])}; "
+        f"{found.cold[fingerprint]} are cold"
         for fingerprint, count in found.warm.items()
     }
     fields = {
@@ -39,10 +40,11 @@ def stats(
         "memories": found.count.memories,
         **warm,
         "position": ", ".join(map(str, found.positions)),
-        "records": _space(found.records_bytes, found.records_free_bytes),
-        "key-values": _space(found.key_values_bytes, found.key_values_free_bytes),
+        "records": _space(found.records_bytes, found.records_free_bytes, found.records_held_bytes),
+        "key-values": _space(found.key_values_bytes, found.key_values_free_bytes, found.key_values_held_bytes),
         "reads of key-values": f"{found.reads}, of {found.memories_read} memories",
         "oldest read": f"{found.oldest_reader} commits behind",
+        "disk": f"{bytes_of(found.disk_free_bytes)} free, {bytes_of(found.disk_reserved_bytes)} of it kept for deletes",
         "index in memory": f"{bytes_of(found.index_bytes)}, {', '.join(map(_index, found.indices))}",
         "damaged values": found.quarantined,
         **({"missing shards": ", ".join(map(str, found.missing_shards))} if found.missing_shards else {}),
@@ -82,8 +84,9 @@ def check(
         raise typer.Exit(1)
 
 
-def _space(used: int, free: int) -> str:
-    return f"{bytes_of(used)} live, {bytes_of(free)} dead: free for what is written next"
+def _space(used: int, free: int, held: int) -> str:
+    but = f", but for {bytes_of(held)} that the oldest read holds" if held else ""
+    return f"{bytes_of(used)} live, {bytes_of(free)} dead: free for what is written next{but}"
 
 
 def _index(index: IndexState) -> str:
@@ -92,4 +95,4 @@ def _index(index: IndexState) -> str:
 
 
 def _fields(stats: CollectionStats) -> dict[str, Any]:
-    return asdict(stats) | {"warm": dict(stats.warm), "warm_bytes": dict(stats.warm_bytes)}
+    return asdict(stats) | {"warm": dict(stats.warm), "cold": dict(stats.cold), "warm_bytes": dict(stats.warm_bytes)}

@@ -42,7 +42,7 @@ class Documents:
         self._reads = reads
 
     def count(self, txn: Transaction, now: float, filter: Filter | None = None) -> Count:
-        ended = {entry.key: entry.seqs for entry in whole(self._records.expiry.ended(txn, now))}
+        ended = self.ended(txn, now)
         if filter is None:
             documents, memories = self._records.documents.count(txn), self._records.memories.count(txn)
             return Count(documents - len(ended), memories - sum(map(len, ended.values())))
@@ -50,6 +50,10 @@ class Documents:
         gone = [seqs for seqs in ended.values() if seqs.start in selection]
         documents = (selection & self._records.terms.first(txn)).count
         return Count(documents - len(gone), selection.count - sum(map(len, gone)))
+
+    def ended(self, txn: Transaction, now: float) -> dict[str, range]:
+        """Return the memories of documents that have expired and are not deleted yet, by key."""
+        return {entry.key: entry.seqs for entry in whole(self._records.expiry.ended(txn, now))}
 
     def unchanged(self, txn: Transaction, documents: Iterable[Document], now: float) -> set[str]:
         """Return the keys of those documents that stand with exactly this content, whole."""

@@ -29,11 +29,14 @@ def merged_stats(
     for one in stats:
         warm.update(one.warm)
         warm_bytes.update(one.warm_bytes)
+    # In a shard without any key-values of a model all memories are cold for it.
+    cold = {name: sum(one.cold.get(name, one.count.memories) for one in stats) for name in warm}
     read = [memory for one in stats for memory in one.most_read]
     return CollectionStats(
         info=info,
         count=merged_counts([one.count for one in stats]),
         warm=dict(warm),
+        cold=cold,
         warm_bytes=dict(warm_bytes),
         positions=tuple(position for one in stats for position in one.positions),
         records_bytes=sum(one.records_bytes for one in stats),
@@ -42,6 +45,10 @@ def merged_stats(
         quarantined=sum(one.quarantined for one in stats),
         records_free_bytes=sum(one.records_free_bytes for one in stats),
         key_values_free_bytes=sum(one.key_values_free_bytes for one in stats),
+        records_held_bytes=sum(one.records_held_bytes for one in stats),
+        key_values_held_bytes=sum(one.key_values_held_bytes for one in stats),
+        disk_free_bytes=min((one.disk_free_bytes for one in stats), default=0),
+        disk_reserved_bytes=max((one.disk_reserved_bytes for one in stats), default=0),
         oldest_reader=max((one.oldest_reader for one in stats), default=0),
         reads=sum(one.reads for one in stats),
         memories_read=sum(one.memories_read for one in stats),

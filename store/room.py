@@ -1,9 +1,7 @@
 """Whether there is room for more: on the disk, in the maps, and under the quotas. Deletes never ask."""
 
-import os
-
 from . import limits
-from .disk.durable import disk_errors
+from .disk.durable import free_bytes
 from .disk.environment import Environment
 from .errors import ResourceExhausted
 from .types import Quotas
@@ -26,9 +24,7 @@ class Room:
             ResourceExhausted: says what is full, and what to do.
         """
         path = self._records.path
-        with disk_errors(f"looking at {path}"):
-            disk = os.statvfs(path)
-        free = disk.f_bavail * disk.f_frsize
+        free = free_bytes(path)
         if free < limits.BYTES_RESERVED:
             raise ResourceExhausted(
                 f"the disk of {path} has {free} bytes left, {limits.BYTES_RESERVED} are kept so that deletes can be "

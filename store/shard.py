@@ -25,7 +25,7 @@ from .checks.findings import Findings
 from .checks.parts import Parts
 from .checks.steps import steps
 from .derived import Derived
-from .disk.durable import make_directory
+from .disk.durable import free_bytes, make_directory
 from .disk.environment import Environment, Transaction, WriteTransaction
 from .disk.locks import ReadWriteLock
 from .disk.seal import Damaged
@@ -359,11 +359,21 @@ class Shard:
     def stats(self, most_read: int = 0) -> CollectionStats:
         key_values, records = self._key_values, self._records
         with self._using(), records.environment.reading() as txn, key_values.environment.reading() as kv_txn:
-            fingerprints = list(key_values.by_fingerprint(kv_txn))
+            now, fingerprints = time.time(), list(key_values.by_fingerprint(kv_txn))
+            count, ended = self._documents.count(txn, now), self._documents.ended(txn, now).values()
+            views = {name: key_values.view(kv_txn, name.encode()) for name, _ in fingerprints}
+            # Two states, of which one may be a moment newer.
+            cold = {
+                name: max(
+                    0, count.memories - record.count + sum(views[name].holds(seq) for seqs in ended for seq in seqs)
+                )
+                for name, record in fingerprints
+            }
             return CollectionStats(
                 info=self.info,
-                count=self._documents.count(txn, time.time()),
+                count=count,
                 warm={name: record.count for name, record in fingerprints},
+                cold=cold,
                 warm_bytes={name: record.count * record.value_bytes for name, record in fingerprints},
                 positions=(records.position(txn),),
                 records_bytes=records.environment.bytes_used(txn),
@@ -372,11 +382,15 @@ class Shard:
                 quarantined=records.quarantine.count(txn) + key_values.quarantine.count(kv_txn),
                 records_free_bytes=records.environment.free_bytes(txn),
                 key_values_free_bytes=key_values.environment.free_bytes(kv_txn),
+                records_held_bytes=records.environment.held_bytes(txn),
+                key_values_held_bytes=key_values.environment.held_bytes(kv_txn),
+                disk_free_bytes=free_bytes(records.environment.path),
+                disk_reserved_bytes=limits.BYTES_RESERVED,
                 oldest_reader=max(records.environment.oldest_reader(), key_values.environment.oldest_reader()),
                 reads=key_values.reads.total,
                 memories_read=key_values.reads.memories,
                 indices=(self._derived.state(),),
-                most_read=tuple(self._documents.most_read(txn, most_read, time.time())),
+                most_read=tuple(self._documents.most_read(txn, most_read, now)),
             )
 
     def check(self, full: bool, tally: Tally) -> CheckReport:

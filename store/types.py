@@ -220,6 +220,8 @@ class CollectionStats:
     count: Count
     warm: Mapping[str, int]
     """Memories with key-values, by model fingerprint."""
+    cold: Mapping[str, int]
+    """Memories without key-values of each of these models, which are written again from their text."""
     warm_bytes: Mapping[str, int]
     """Bytes of these key-values: those of a model that serves no more are dead weight."""
     positions: tuple[int, ...]
@@ -233,6 +235,13 @@ class CollectionStats:
     records_free_bytes: int
     """Bytes of the file of records that are dead: used again by writes, given back by `compact`."""
     key_values_free_bytes: int
+    records_held_bytes: int
+    """Of these, bytes that writes cannot use before the oldest read under way ends, which may see what they held."""
+    key_values_held_bytes: int
+    disk_free_bytes: int
+    """Bytes free on the file system, as far as this process may take them; of shards on several the least."""
+    disk_reserved_bytes: int
+    """Of these, bytes that are kept so that deletes can be stored: whatever adds something is refused before."""
     oldest_reader: int
     """How many commits the oldest read under way lags behind: pages freed since cannot be used again until it ends."""
     reads: int

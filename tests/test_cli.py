@@ -119,7 +119,11 @@ def test_the_whole_way_over_a_server(on: list[str], example_folder: Path) -> Non
     assert (receipt["deleted"], receipt["missing"]) == (["tipsy-eel.md"], ["nothing"])
     assert run_json("stats", *on)["count"]["documents"] == 39
     shown = run("stats", "--most-read", 2, *on).stdout
-    assert "39" in shown and "memories read most" in shown
+    assert "39" in shown and "memories read most" in shown and "16.0 MiB of it kept for deletes" in shown
+    found = run_json("stats", *on)
+    assert {name: count + found["cold"][name] for name, count in found["warm"].items()} == dict.fromkeys(
+        found["warm"], found["count"]["memories"]
+    )
     read = run_json("stats", "--most-read", 2, *on)["most_read"]
     assert len(read) == 2 and read[0]["reads"] >= read[1]["reads"] >= 1
     assert read[0]["reads"] in run_json("get", read[0]["key"], *on)["reads"]

@@ -254,6 +254,11 @@ def stats_to_wire(stats: CollectionStats) -> pb.CollectionStats:
         warm_bytes=dict(stats.warm_bytes),
         memories_read=stats.memories_read,
         most_read=map(memory_reads_to_wire, stats.most_read),
+        cold=dict(stats.cold),
+        records_held_bytes=stats.records_held_bytes,
+        key_values_held_bytes=stats.key_values_held_bytes,
+        disk_free_bytes=stats.disk_free_bytes,
+        disk_reserved_bytes=stats.disk_reserved_bytes,
     )
 
 
@@ -276,6 +281,11 @@ def stats_from_wire(stats: pb.CollectionStats) -> CollectionStats:
         warm_bytes=dict(stats.warm_bytes),
         memories_read=stats.memories_read,
         most_read=tuple(map(memory_reads_from_wire, stats.most_read)),
+        cold=dict(stats.cold),
+        records_held_bytes=stats.records_held_bytes,
+        key_values_held_bytes=stats.key_values_held_bytes,
+        disk_free_bytes=stats.disk_free_bytes,
+        disk_reserved_bytes=stats.disk_reserved_bytes,
     )
 
 

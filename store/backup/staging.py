@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..disk import points
-from ..disk.durable import TEMPORARY, disk_errors, sync_directory
+from ..disk.durable import TEMPORARY, disk_errors, free_bytes, sync_directory
 from ..errors import FailedPrecondition, NotFound, ResourceExhausted
 
 
@@ -55,8 +55,7 @@ def check_free(target: Path) -> None:
 
 def check_space(directory: Path, needed: int) -> None:
     """Raise ResourceExhausted when the disk of `directory` has not so many bytes free: better than filling it up."""
-    with disk_errors(f"looking at the space of {directory}"):
-        free = shutil.disk_usage(directory).free
+    free = free_bytes(directory)
     if free < needed:
         raise ResourceExhausted(
             f"the disk of {directory} has {free} bytes free and {needed} are needed; free some space and try again"

@@ -86,6 +86,13 @@ def _passing(pieces: Iterable[bytes | memoryview], path: Path) -> Iterator[bytes
         yield piece
 
 
+def free_bytes(path: Path) -> int:
+    """Return how many bytes of the file system that `path` is on this process may still take."""
+    with disk_errors(f"looking at the space of {path}"):
+        disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize
+
+
 def make_directory(path: Path) -> None:
     """Make a directory, and those above it that are missing, so that they survive a power failure."""
     if path.is_dir():

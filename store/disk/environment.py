@@ -13,6 +13,7 @@ from ..errors import Corrupted, Memory3Error, ResourceExhausted, Unavailable
 from ..limits import READERS_MAX, TOUCHED_MAX
 from . import points
 from .durable import FULL, disk_errors, make_directory, remove_file, sync_directory, write_file
+from .free_pages import bytes_freed_since
 from .locks import NestingReadWriteLock
 from .meta_pages import check_meta_pages
 from .seal import Bytes, Damaged, seal, unseal
@@ -29,6 +30,9 @@ _TABLES_MAX = 16
 _SPARE_TRANSACTIONS = 32
 _METAS = 2
 _PROBE_BYTES = 1 << 20
+_LOCK_FILE = "lock.mdb"
+_LOCK_BYTES = READERS_MAX * 64 + 4_096
+"""A line of the processor's cache for each reader, and what LMDB keeps before them."""
 _SHORT_BYTES_MAX = 1 << 30
 """What one transaction may take and give back at the end of a file."""
 _MAP_FULL = (lmdb.MapFullError, lmdb.TxnFullError)
@@ -237,6 +241,22 @@ class Environment:
         """Return the bytes of the data file that hold nothing."""
         return max(0, self.file_bytes() - self.bytes_used(txn))
 
+    def held_bytes(self, txn: Transaction) -> int:
+        """Return how many of these cannot be used again before a read older than `txn` ends.
+
+        Raises:
+            Corrupted: LMDB's list of free pages is damaged.
+        """
+        oldest = self._oldest_seen()
+        if oldest is None or oldest >= txn.id():
+            return 0
+        try:
+            with disk_errors(f"reading {self.path / DATA_FILE}"):
+                return bytes_freed_since(self.path / DATA_FILE, oldest)
+        except Corrupted:
+            self.broken = True
+            raise
+
     def reach(self) -> int:
         """Return the end of the last page that was ever used; what lies before may be free."""
         with self._in_use.reading():
@@ -250,10 +270,9 @@ class Environment:
     def oldest_reader(self) -> int:
         """Return how many transactions the oldest read under way lags behind the last one; 0 without any."""
         with self.errors():
-            last = self.lmdb.info()["last_txnid"]
-            # A line for each reader: process, thread, transaction, which is "-" for one that has ended.
-            lines = [line.split() for line in self.lmdb.readers().splitlines()[1:]]
-        return max((last - int(fields[2]) for fields in lines if len(fields) == 3 and fields[2].isdigit()), default=0)
+            last = int(self.lmdb.info()["last_txnid"])
+        oldest = self._oldest_seen()
+        return 0 if oldest is None else last - oldest
 
     def watch(self) -> Touched:
         """Begin anew to gather which values are written and removed, and return what was gathered so far.
@@ -309,6 +328,7 @@ class Environment:
         if (self.path / DATA_FILE).exists():
             with disk_errors(f"reading {self.path / DATA_FILE}"):
                 check_meta_pages(self.path / DATA_FILE)
+        self._fill_lock_file()
         with self.errors():
             self.lmdb = lmdb.open(
                 str(self.path),
@@ -327,9 +347,29 @@ class Environment:
             for table in self._tables:
                 table.open(self.lmdb)
 
+    def _oldest_seen(self) -> int | None:
+        """Return the commit up to which the oldest read under way sees; None without any."""
+        with self.errors():
+            # A line for each reader: process, thread, transaction, which is "-" for one that has ended.
+            lines = [line.split() for line in self.lmdb.readers().splitlines()[1:]]
+        return min((int(fields[2]) for fields in lines if len(fields) == 3 and fields[2].isdigit()), default=None)
+
     def _reach(self) -> int:
         with self.errors():
             return (int(self.lmdb.info()["last_pgno"]) + 1) * int(self.lmdb.stat()["psize"])
+
+    def _fill_lock_file(self) -> None:
+        # LMDB writes its readers into memory over this file. Where that had no place on the disk yet, and the disk is
+        # full, the process would end, with SIGBUS, when more read at once than ever before. Only before LMDB opens it:
+        # closing it here would let go of LMDB's lock on it.
+        with disk_errors(f"making room in {self.path / _LOCK_FILE}"):
+            file = os.open(self.path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                # Not on every system: where it is not, that end remains.
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file, 0, _LOCK_BYTES)
+            finally:
+                os.close(file)
 
     def _fill_up(self) -> None:
         # Memory beyond the end of its file cannot be read: the process would end there, with SIGBUS. Filled up with

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -244,7 +245,9 @@ def test_shards_are_one_collection_to_their_callers(sharded: tuple[Embedded, Ser
     receipt = client.delete([document.key for document in documents[::2]])
     assert receipt.deleted == tuple(document.key for document in documents[::2]) and len(receipt.positions) == 3
     assert client.fetch_key_values(fingerprint, seqs).count(None) == 20
-    assert client.stats() == memory.stats() and client.check(full=True).ok
+    # The file system is not ours alone.
+    assert replace(client.stats(), disk_free_bytes=0) == replace(memory.stats(), disk_free_bytes=0)
+    assert client.check(full=True).ok
 
 
 def test_every_shard_is_watched(sharded: tuple[Embedded, Server, Client]) -> None:

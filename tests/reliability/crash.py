@@ -26,6 +26,7 @@ from .oracle import Moment, Oracle
 from .outcome import Outcome
 from .processes import processes
 from .serving import SHARDS, serve
+from .watching import Watching
 
 WRITERS = 3
 KEYS = 12
@@ -42,6 +43,8 @@ START_S = 60.0
 OPENING_SHARE = 0.15
 """Kills while the server is still opening what the one before it left."""
 UPKEEP_PAUSE_S = 0.02
+TOLD_WITHIN_S = 20.0
+"""When the last server has told the watch of everything, what has expired meanwhile included."""
 VIOLATIONS_MAX = 20
 RANDOM = "a random moment"
 ENDED = "the server ended by itself; its last words are above"
@@ -105,6 +108,7 @@ class _Loop:
             for number in range(WRITERS)
         ]
         self._backup = path.with_name(f"{path.name}-{BACKUP}")
+        self._watching = Watching(self._oracle, SHARDS)
 
     def one_life(self) -> None:
         """Start a server, examine what it found, let clients change it, and kill it."""
@@ -126,6 +130,7 @@ class _Loop:
                 keeper = _Keeper(client, self._oracle, self._backup, compacts_first=choose.random() < 0.5)
                 callers = [
                     keeper,
+                    _Watcher(self._watching, client),
                     *(_Writer(changer, store, f"{life}.{n}") for n, changer in enumerate(self._changers)),
                 ]
                 if opening is None and at_point:
@@ -143,11 +148,21 @@ class _Loop:
 
     def end(self) -> None:
         """Examine what the last server left."""
+        outcome, watching = self._outcome, self._watching
         with self._server(None) as server, Client(server.address) as client:
-            self._outcome.violations += examine(Store.of_client(client), self._oracle)
+            store, watcher = Store.of_client(client), _Watcher(watching, client)
+            watcher.start()
+            outcome.violations += examine(store, self._oracle)
+            outcome.violations += _untold(watching, store)
+            server.process.kill()
+            watcher.join()
         for changer in self._changers:
-            self._outcome.violations += changer.violations
-        self._outcome.counts["changes acknowledged"] = self._oracle.changes
+            outcome.violations += changer.violations
+        outcome.violations += watcher.violations + watching.violations
+        outcome.counts["changes acknowledged"] = self._oracle.changes
+        outcome.counts["changes watched"] = watching.told
+        outcome.counts["watches resumed"] = watching.resumed
+        outcome.counts["watches that had to list"] = watching.listed
 
     def _judge_backup(self, keeper: "_Keeper") -> None:
         """What a backup has left is whole and holds what it must, or is refused and in nobody's way."""
@@ -217,6 +232,16 @@ class _Loop:
             deaths.close()
 
 
+def _untold(watching: Watching, store: Store) -> list[str]:
+    """What the watch was not told of, though it was given the time for it."""
+    until = time.monotonic() + TOLD_WITHIN_S
+    while found := watching.judge({document.key: document.version for document in store.documents()}):
+        if time.monotonic() > until:
+            break
+        time.sleep(UPKEEP_PAUSE_S)
+    return [f"watch: {problem}" for problem in found]
+
+
 class _Caller(ABC, threading.Thread):
     """A client that works until the server is gone; `violations` are calls that failed otherwise."""
 
@@ -251,6 +276,18 @@ class _Writer(_Caller):
     def work(self) -> None:
         self._changer.change(self._store, f"{self._name}.{self._turn}")
         self._turn += 1
+
+
+class _Watcher(_Caller):
+    """Watches all changes."""
+
+    def __init__(self, watching: Watching, client: Client) -> None:
+        super().__init__()
+        self._watching = watching
+        self._client = client
+
+    def work(self) -> None:
+        self._watching.follow(self._client)
 
 
 class _Keeper(_Caller):

@@ -22,6 +22,7 @@ from memory3.model.layout import STORED, MemoryLayout
 from memory3.protos.memory3.v1 import types_pb2 as pb
 from memory3.store.derived import at_once
 from memory3.store.disk.environment import DATA_FILE, Environment
+from memory3.store.disk.free_pages import bytes_freed_since
 from memory3.store.disk.lock_file import DirectoryLock
 from memory3.store.disk.meta_pages import check_meta_pages
 from memory3.store.disk.quarantine import Quarantine
@@ -63,6 +64,12 @@ def loading_codecs(folder: Path) -> dict[str, Codec]:
             lambda commits: _meta_pages(folder / f"commits-{commits}", commits),
             lambda data: _check_meta_pages(folder / DATA_FILE, data),
             same=lambda _, commits: True,
+        ),
+        "free pages": _loading(
+            lambda c: c.randrange(2, 6),
+            lambda commits: _file(folder / f"commits-{commits}", commits),
+            lambda data: _freed(folder / DATA_FILE, data),
+            same=lambda freed, _: freed > 0,
         ),
         "index": _loading(_index, lambda v: _saved_index(saved, v), lambda d: _loaded_index(saved, d)),
         "index, checksums right": _loading(
@@ -142,16 +149,26 @@ def _row(choose: random.Random, size: int) -> Vector:
     return np.array([choose.uniform(-1, 1) for _ in range(size)], np.float32)
 
 
-def _meta_pages(path: Path, commits: int) -> bytes:
-    """What the two meta pages of a file say that was written to so often."""
+def _file(path: Path, commits: int) -> bytes:
+    """The file of an environment that was written to so often."""
     if not path.exists():
         path.mkdir()
         with lmdb.open(str(path), map_size=1 << 20, sync=False) as environment:
             for number in range(commits):
                 with environment.begin(write=True) as txn:
                     txn.put(b"key", b"%d" % number)
-    data = (path / DATA_FILE).read_bytes()
+    return (path / DATA_FILE).read_bytes()
+
+
+def _meta_pages(path: Path, commits: int) -> bytes:
+    """What the two meta pages of such a file say."""
+    data = _file(path, commits)
     return data[:META_BYTES] + data[mmap.PAGESIZE : mmap.PAGESIZE + META_BYTES]
+
+
+def _freed(file: Path, data: bytes) -> int:
+    file.write_bytes(data)
+    return bytes_freed_since(file, 0)
 
 
 def _check_meta_pages(file: Path, data: bytes) -> None:

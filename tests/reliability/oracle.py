@@ -46,6 +46,8 @@ class Oracle:
     def __init__(self, shards: int = 1, clock: Callable[[], float] = time.time) -> None:
         self.changes = 0
         """How many calls were acknowledged."""
+        self.stored: set[str] = set()
+        """Keys under which an acknowledged call has stored something; not known to a copy."""
         self.forgotten: set[int] = set()
         self.clock = clock
         self._shards = shards
@@ -53,6 +55,7 @@ class Oracle:
         self._begun = 0
         self._settled: State = {}
         self._log: list[_Change] = []
+        self._asked: dict[str, list[str]] = defaultdict(list)
         self._since: Moment | None = None
         self._values: set[tuple[str, int]] = set()
         self._live: dict[str, tuple[int, ...]] = {}
@@ -69,10 +72,21 @@ class Oracle:
             self._begun += 1
             change = _Change(self._begun, dict(versions))
             self._log.append(change)
+            for key, version in versions.items():
+                self._asked[key].append(version)
         yield
         with self._mutex:
             self.changes += 1
+            self.stored |= {key for key, version in versions.items() if version != ABSENT}
             self._log = [replace(one, acknowledged=True) if one.number == change.number else one for one in self._log]
+
+    def asked(self, key: str, kind: str) -> int:
+        """How many calls were begun that upsert, or may by now have deleted, a key; not known to a copy."""
+        now = self.clock()
+        with self._mutex:
+            versions = list(self._asked[key])
+        deleted = sum(standing(version, now) == ABSENT for version in versions)
+        return deleted if kind == "delete" else sum(version != ABSENT for version in versions)
 
     def moment(self) -> Moment:
         """Return what a copy of the store must hold that is begun now."""

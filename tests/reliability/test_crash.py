@@ -19,6 +19,8 @@ def test_nothing_acknowledged_is_lost_and_nothing_deleted_answers(tmp_path: Path
     assert outcome.violations == []
     assert outcome.counts["kills"] == 20 and outcome.counts["changes acknowledged"] > 100
     assert outcome.places.total() == 20 and len(outcome.places) > 3
+    assert outcome.counts["changes watched"] > 100 and outcome.counts["watches resumed"] > 10
+    assert outcome.counts["watches that had to list"] < 10
 
 
 def test_a_point_without_a_kill_is_named() -> None:

@@ -10,12 +10,13 @@ import pytest
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
 from memory3.store.placement import shard_of_key
-from memory3.store.types import Count, Hit
+from memory3.store.types import Change, Count, Hit
 from memory3.tests.reliability.access import Store
 from memory3.tests.reliability.changing import Changer
 from memory3.tests.reliability.content import DIMENSION, EMBEDDER, FILTERS, embedded_of, expiring, texts_of, values_of
 from memory3.tests.reliability.examine import examine
 from memory3.tests.reliability.oracle import ABSENT, Oracle
+from memory3.tests.reliability.watching import Watching
 
 MODEL = "model a"
 SHARDS = 2
@@ -188,3 +189,53 @@ def test_changes_that_are_answered_rightly_are_no_violation(collection: Collecti
     for turn in range(200):
         changer.change(store, f"{turn}")
     assert changer.violations == [] and examine(store, oracle) == []
+
+
+def watched(collection: Collection, oracle: Oracle, versions: dict[str, str]) -> list[Change]:
+    """What is told of the shard of the first keys, after one more call with these versions."""
+    with oracle.change(versions):
+        collection.upsert([embedded_of(key, version) for key, version in versions.items() if version])
+        collection.delete([key for key, version in versions.items() if not version])
+    return collection.changes(0, 1_000)
+
+
+def judged(collection: Collection, oracle: Oracle, told: list[Change]) -> list[str]:
+    watching = Watching(oracle, SHARDS)
+    watching.begin([0], [], {})
+    for change in told:
+        watching.tell(change)
+    documents = Store.of_collection(collection).documents()
+    return watching.violations + watching.judge({document.key: document.version for document in documents})
+
+
+TOLD: dict[str, tuple[Callable[[list[Change]], list[Change]], str]] = {
+    "the last upsert is not told": (lambda told: told[:-2] + told[-1:], "told last was ('upsert', "),
+    "the last delete is not told": (lambda told: told[:-1], f"{B!r} is gone, told last was"),
+    "nothing is told of a key": (lambda told: [one for one in told if one.key != B], "nothing of it was told"),
+    "nothing is told of what stands": (lambda told: [one for one in told if one.key != C], "told last was None"),
+    "a change comes too late": (lambda told: [*told[:-2], told[-1], told[-2]], "comes after seq"),
+    "a change comes twice": (lambda told: [*told, told[-1]], "comes after seq"),
+    "an upsert too much": (lambda told: [*told, replace(told[0], seq=told[-1].seq + 1)], "not asked for"),
+    "a delete too much": (lambda told: [*told, replace(told[-1], key=C, seq=told[-1].seq + 1)], "not asked for"),
+    "a delete of what is gone": (lambda told: [*told, replace(told[-1], seq=told[-1].seq + 1)], "was deleted"),
+    "a stranger": (lambda told: [*told, replace(told[0], key=E, seq=told[-1].seq + 1)], "not asked for"),
+    "a change of another shard": (lambda told: [*told, replace(told[0], key=ELSEWHERE)], "is of shard 0"),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_watch_that_tells_something_else_is_noticed(collection: Collection, oracle: Oracle, name: str) -> None:
+    wrong, words = TOLD[name]
+    told = watched(collection, oracle, {A: "2", B: ABSENT})
+    assert judged(collection, oracle, told) == []
+    assert any(words in problem for problem in judged(collection, oracle, wrong(told)))
+
+
+def test_a_delete_may_be_told_once_a_document_has_expired(collection: Collection, oracle: Oracle) -> None:
+    version = expiring("2", time.time() + 60)
+    told = watched(collection, oracle, {A: version})
+    assert judged(collection, oracle, told) == []
+    ended = [*told, Change(told[-1].seq + 1, "delete", A, time.time())]
+    assert any("not asked for" in problem for problem in judged(collection, oracle, ended))
+    oracle.clock = lambda: time.time() + 120
+    assert not any("not asked for" in problem for problem in judged(collection, oracle, ended))

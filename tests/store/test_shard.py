@@ -1,3 +1,5 @@
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -6,6 +8,7 @@ import numpy as np
 import pytest
 from memory3.store import limits
 from memory3.store.collection import Collection
+from memory3.store.directory import DataDirectory
 from memory3.store.errors import InvalidArgument, ResourceExhausted
 from memory3.store.types import (
     Count,
@@ -17,7 +20,7 @@ from memory3.store.types import (
     UpsertResult,
 )
 
-from .builders import DIMENSION, collection_at, embedded, recalled, vector_of
+from .builders import DIMENSION, EMBEDDER, collection_at, embedded, recalled, vector_of
 
 
 @pytest.fixture
@@ -292,9 +295,33 @@ def test_stats_add_up(collection: Collection) -> None:
     assert stats.index_bytes > 100 * DIMENSION * 4
 
 
+def test_what_is_cold_is_counted_for_each_model(tmp_path: Path) -> None:
+    """Also in a shard that has no key-values of it, and without what has expired, warm or not."""
+    with DataDirectory.open(tmp_path) as directory:
+        collection = directory.create_collection("default", EMBEDDER, DIMENSION, shards=3)
+        results = collection.upsert([embedded(f"key {n}", f"text {n}") for n in range(20)])
+        collection.put_key_values("one", [(results[0].version, b"1")])
+        collection.put_key_values("all", [(result.version, b"22") for result in results])
+        assert collection.stats().cold == {"one": 19, "all": 0}
+        at = time.time() + 0.2
+        ending = collection.upsert([embedded(f"ends {n}", f"text {n}", expires_at=at) for n in range(4)])
+        collection.put_key_values("all", [(result.version, b"22") for result in ending[:2]])
+        assert collection.stats().cold == {"one": 23, "all": 2}
+        time.sleep(max(0, at - time.time()))
+        assert collection.stats().cold == {"one": 19, "all": 0}
+        collection.delete(["key 1", "key 2"])
+        assert collection.stats().cold == {"one": 17, "all": 0}
+
+
+def test_stats_tell_of_the_file_system(collection: Collection, tmp_path: Path) -> None:
+    stats, found = collection.stats(), os.statvfs(tmp_path)
+    assert 0 < stats.disk_free_bytes <= found.f_blocks * found.f_frsize
+    assert stats.disk_reserved_bytes == limits.BYTES_RESERVED
+
+
 def everything_in(opened: Collection) -> list[object]:
     # Closing saves, which leaves other pages of the files free.
-    stats = replace(opened.stats(), records_free_bytes=0, key_values_free_bytes=0, indices=())
+    stats = replace(opened.stats(), records_free_bytes=0, key_values_free_bytes=0, disk_free_bytes=0, indices=())
     return [opened.list(100), opened.recall(vector_of("q")[None], 20, "model"), stats]
 
 

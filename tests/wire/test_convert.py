@@ -68,7 +68,8 @@ def test_what_is_told_of_the_disk() -> None:
     indices = (IndexState(IndexKind.EXACT, 1, 1, False, None), IndexState(IndexKind.QUANTIZED, 2, 3, True, 4))
     most_read = (MemoryReads("k", 2, 9), MemoryReads("j", 1, 3))
     stats = CollectionStats(
-        *(info, Count(1, 2), {"m": 3}, {"m": 30}, (4, 5), 5, 6, 7, 8, 9, 10, 11, 12, 2, indices),
+        *(info, Count(1, 2), {"m": 3}, {"m": 4}, {"m": 30}, (4, 5), 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 2),
+        indices=indices,
         missing_shards=(1,),
         most_read=most_read,
     )

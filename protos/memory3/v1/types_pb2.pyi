@@ -173,7 +173,7 @@ class CollectionInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., embedder: _Optional[str] = ..., dimension: _Optional[int] = ..., shards: _Optional[int] = ...) -> None: ...
 
 class CollectionStats(_message.Message):
-    __slots__ = ("info", "count", "warm", "records_bytes", "key_values_bytes", "index_bytes", "quarantined", "positions", "records_free_bytes", "key_values_free_bytes", "oldest_reader", "reads", "indices", "missing_shards", "warm_bytes", "memories_read", "most_read")
+    __slots__ = ("info", "count", "warm", "records_bytes", "key_values_bytes", "index_bytes", "quarantined", "positions", "records_free_bytes", "key_values_free_bytes", "oldest_reader", "reads", "indices", "missing_shards", "warm_bytes", "memories_read", "most_read", "cold", "records_held_bytes", "key_values_held_bytes", "disk_free_bytes", "disk_reserved_bytes")
     class WarmEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -182,6 +182,13 @@ class CollectionStats(_message.Message):
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     class WarmBytesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class ColdEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -205,6 +212,11 @@ class CollectionStats(_message.Message):
     WARM_BYTES_FIELD_NUMBER: _ClassVar[int]
     MEMORIES_READ_FIELD_NUMBER: _ClassVar[int]
     MOST_READ_FIELD_NUMBER: _ClassVar[int]
+    COLD_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_HELD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KEY_VALUES_HELD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_RESERVED_BYTES_FIELD_NUMBER: _ClassVar[int]
     info: CollectionInfo
     count: Count
     warm: _containers.ScalarMap[str, int]
@@ -222,7 +234,12 @@ class CollectionStats(_message.Message):
     warm_bytes: _containers.ScalarMap[str, int]
     memories_read: int
     most_read: _containers.RepeatedCompositeFieldContainer[MemoryReads]
-    def __init__(self, info: _Optional[_Union[CollectionInfo, _Mapping[str, object]]] = ..., count: _Optional[_Union[Count, _Mapping[str, object]]] = ..., warm: _Optional[_Mapping[str, int]] = ..., records_bytes: _Optional[int] = ..., key_values_bytes: _Optional[int] = ..., index_bytes: _Optional[int] = ..., quarantined: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., records_free_bytes: _Optional[int] = ..., key_values_free_bytes: _Optional[int] = ..., oldest_reader: _Optional[int] = ..., reads: _Optional[int] = ..., indices: _Optional[_Iterable[_Union[IndexState, _Mapping[str, object]]]] = ..., missing_shards: _Optional[_Iterable[int]] = ..., warm_bytes: _Optional[_Mapping[str, int]] = ..., memories_read: _Optional[int] = ..., most_read: _Optional[_Iterable[_Union[MemoryReads, _Mapping[str, object]]]] = ...) -> None: ...
+    cold: _containers.ScalarMap[str, int]
+    records_held_bytes: int
+    key_values_held_bytes: int
+    disk_free_bytes: int
+    disk_reserved_bytes: int
+    def __init__(self, info: _Optional[_Union[CollectionInfo, _Mapping[str, object]]] = ..., count: _Optional[_Union[Count, _Mapping[str, object]]] = ..., warm: _Optional[_Mapping[str, int]] = ..., records_bytes: _Optional[int] = ..., key_values_bytes: _Optional[int] = ..., index_bytes: _Optional[int] = ..., quarantined: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., records_free_bytes: _Optional[int] = ..., key_values_free_bytes: _Optional[int] = ..., oldest_reader: _Optional[int] = ..., reads: _Optional[int] = ..., indices: _Optional[_Iterable[_Union[IndexState, _Mapping[str, object]]]] = ..., missing_shards: _Optional[_Iterable[int]] = ..., warm_bytes: _Optional[_Mapping[str, int]] = ..., memories_read: _Optional[int] = ..., most_read: _Optional[_Iterable[_Union[MemoryReads, _Mapping[str, object]]]] = ..., cold: _Optional[_Mapping[str, int]] = ..., records_held_bytes: _Optional[int] = ..., key_values_held_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., disk_reserved_bytes: _Optional[int] = ...) -> None: ...
 
 class MemoryReads(_message.Message):
     __slots__ = ("key", "seq", "reads")

@@ -136,12 +136,14 @@ def test_reads_and_writes_go_on_while_a_backup_is_slow(tmp_path: Path, monkeypat
             if done and written < 20:
                 collection.upsert([embedded(f"late {written}", "late")])
                 assert collection.get([f"late {written}"])[0] is not None
-                assert collection.stats().oldest_reader >= written
+                stats = collection.stats()
+                assert stats.oldest_reader >= written and 0 < stats.records_held_bytes <= stats.records_free_bytes
                 written += 1
 
         back_up(directory, tmp_path / "backup", slowly)
         assert written == 20 and collection.count().documents == 220
-        assert collection.stats().oldest_reader == 0
+        stats = collection.stats()
+        assert (stats.oldest_reader, stats.records_held_bytes, stats.key_values_held_bytes) == (0, 0, 0)
     restore(tmp_path / "backup", tmp_path / "new")
     with collection_at(tmp_path / "new") as restored:
         assert restored.count().documents == 200
