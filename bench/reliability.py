@@ -35,7 +35,8 @@ SPARSE_FAILURES, EVERY = 300, 10
 INJECTIONS = 2_000
 SEQUENCES = 600
 OPERATIONS = 100_000
-DOCUMENTS, ROUNDS = 500, 10
+DOCUMENTS, ROUNDS, DIMENSION = 11_000, 10, 384
+"""Of two memories on the average, so that the index is quantized."""
 INPUTS = 1_000_000
 MESSAGES = 20_000
 
@@ -62,7 +63,7 @@ def model(folder: Path, share: float) -> Iterator[Outcome]:
 
 
 def churned(folder: Path, share: float) -> Iterator[Outcome]:
-    yield churn(folder / "churn", round(DOCUMENTS * share), ROUNDS)
+    yield churn(folder / "churn", round(DOCUMENTS * share), ROUNDS, DIMENSION)
 
 
 def fuzz(folder: Path, share: float) -> Iterator[Outcome]:

@@ -287,7 +287,7 @@ class Collection:
         return self._by_seq(seqs, lambda shard, part: shard.fetch_key_values(fingerprint, part))
 
     def note_reads(self, seqs: Sequence[int]) -> None:
-        """Count one more read of key-values that the caller held and did not fetch."""
+        """Count one more read of key-values that the caller held and did not fetch, but for memories that are gone."""
         check_seqs(seqs)
         self._by_seq(seqs, lambda shard, part: shard.note_reads(part))
 

@@ -106,10 +106,11 @@ class Derived:
         with self._saving:
             generation = self.index.generation
             snapshot = self.index.snapshot(self._records.identity.id)
-            if self._saved == (snapshot.seq, generation):
+            if self._saved != (snapshot.seq, generation):
+                write_snapshot(self._snapshot_path, replace(snapshot, slices=_each(snapshot.slices, give_way)))
+                self._saved = snapshot.seq, generation
+            elif not self._key_values.reads.unsaved:
                 return
-            write_snapshot(self._snapshot_path, replace(snapshot, slices=_each(snapshot.slices, give_way)))
-            self._saved = snapshot.seq, generation
             # Changes go on meanwhile: what is durable after the checkpoint is this or more.
             applied = self._key_values.applied
             self._key_values.checkpoint(give_way)

@@ -272,7 +272,9 @@ class Documents:
     def most_read(self, txn: Transaction, limit: int, now: float) -> list[MemoryReads]:
         """Return up to `limit` of the memories that are read most, most reads first, without those that are damaged."""
         found: list[MemoryReads] = []
-        for seq, reads in self._reads.most(limit) if limit else ():
+        for seq, reads in self._reads.most() if limit else ():
+            if len(found) == limit:
+                break
             try:
                 memory = self._records.memories.get(txn, encode_seq(seq))
             except Damaged:

@@ -271,7 +271,7 @@ class KeyValues:
             self._delete(txn, keys)
 
     def forget(self, forgotten: Iterable[range], applied: int) -> None:
-        """Remove the key-values of these seqs, of which the last was forgotten at seq `applied`."""
+        """Remove the key-values and the reads of these seqs, of which the last was forgotten at seq `applied`."""
         with self.environment.reading() as txn:
             records = [record for _, record in self.by_fingerprint(txn)]
             keys = [encode_value_key(record.number, seq) for record in records for seqs in forgotten for seq in seqs]
@@ -281,24 +281,25 @@ class KeyValues:
                 for key in keys
                 if self.values.exists(txn, key) or (marks and self.quarantine.holds(txn, self.values.name, key))
             ]
-        if dead:
-            self._remove(dead, applied)
-        self.reads.forget(seq for seqs in forgotten for seq in seqs)
+        read = [seq for seqs in forgotten for seq in seqs if self.reads.of(seq)]
+        if dead or read:
+            self._remove(dead, read, applied)
         self.applied = applied
 
     def sweep(self, is_live: Callable[[int], bool], applied: int) -> None:
-        """Remove the key-values, and their marks, of every memory that is not live, as of seq `applied`."""
+        """Remove the key-values, their marks and the reads of every memory that is not live, as of seq `applied`."""
         with self.environment.reading() as txn:
             keys = chain(self.values.keys(txn), self.quarantine.keys(txn, self.values.name))
             dead = [key for key in keys if not is_live(decode_value_key(key)[1])]
+        read = [seq for seq in self.reads.seqs() if not is_live(seq)]
         # Also when nothing is dead: `applied` on the disk may be ahead of records restored from an older copy.
-        self._remove(dead, applied)
+        self._remove(dead, read, applied)
         self.applied = applied
 
     def last_seq(self) -> int:
-        """Return the greatest seq that key-values stand under, 0 when there are none."""
+        """Return the greatest seq that key-values or reads stand under, 0 when there are none."""
         with self.environment.reading() as txn:
-            return max((decode_value_key(key)[1] for key in self._last_keys(txn)), default=0)
+            return max([decode_value_key(key)[1] for key in self._last_keys(txn)] + self.reads.seqs(), default=0)
 
     def checkpoint(self, give_way: Callable[[], None]) -> None:
         """Make `applied` durable, so that the changes up to it may be trimmed, and save the counts of reads."""
@@ -331,12 +332,14 @@ class KeyValues:
             if key is not None:
                 yield key
 
-    def _remove(self, keys: Sequence[bytes], applied: int) -> None:
+    def _remove(self, keys: Sequence[bytes], read: Sequence[int], applied: int) -> None:
         with self.environment.writing() as txn:
             for key in keys:
                 self.quarantine.clear(txn, self.values.name, key)
             self._delete(txn, keys)
+            self.reads.delete(txn, read)
             self.numbers.put(txn, _APPLIED, applied)
+        self.reads.forget(read)
 
     def _delete(self, txn: WriteTransaction, keys: Sequence[bytes]) -> None:
         removed = Counter(decode_value_key(key)[0] for key in keys if self.values.delete(txn, key))

@@ -1,8 +1,8 @@
 """How often each memory's key-values were read, so that those read least make room when there is too little."""
 
 import threading
-from collections.abc import Iterable
-from heapq import nsmallest
+from collections.abc import Iterable, Iterator
+from heapq import heapify, heappop
 from itertools import islice
 
 from .disk.environment import Environment, Transaction, WriteTransaction
@@ -49,11 +49,25 @@ class Reads:
     def of(self, seq: int) -> int:
         return self._counts.get(seq, 0)
 
-    def most(self, limit: int) -> list[tuple[int, int]]:
-        """Return the seqs that are read most with their counts, most reads first, equal ones by seq."""
+    def delete(self, txn: WriteTransaction, seqs: Iterable[int]) -> None:
+        """Drop the saved counts of memories that are forgotten: whoever opens this next would count them."""
+        for seq in seqs:
+            self.table.delete(txn, encode_seq(seq))
+
+    def seqs(self) -> list[int]:
+        """Return the seqs that have a count."""
+        with self._mutex:
+            return list(self._counts)
+
+    def most(self) -> Iterator[tuple[int, int]]:
+        """Yield the seqs with their counts, most reads first, equal ones by seq."""
         with self._mutex:
             counts = self._counts.copy()
-        return nsmallest(limit, counts.items(), key=lambda item: (-item[1], item[0]))
+        left = [(-count, seq) for seq, count in counts.items()]
+        heapify(left)
+        while left:
+            count, seq = heappop(left)
+            yield seq, -count
 
     @property
     def memories(self) -> int:

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import Any, TypeVar
 
 from . import limits
-from .disk.environment import Environment, Table, WriteTransaction
+from .disk.environment import Environment, Table, Transaction, WriteTransaction
 from .errors import InvalidArgument
 from .filters.language import Filter
 from .format import decode_answer, decode_request_id, decode_seq, encode_answer, encode_request_id, encode_seq
@@ -79,6 +79,10 @@ class Requests:
     @property
     def tables(self) -> tuple[Table[Any], ...]:
         return self._answers, self._order
+
+    def holds(self, txn: Transaction, request: Request) -> bool:
+        """Say whether an answer is kept under this id, damaged or not."""
+        return self._answers.exists(txn, request.id.encode())
 
     def once(
         self,

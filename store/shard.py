@@ -161,7 +161,9 @@ class Shard:
             ResourceExhausted: the disk or the quota is full.
         """
         with self._using():
-            self._room.check()
+            # What was answered adds nothing when it is sent again.
+            if not self._is_known(request):
+                self._room.check()
         at = time.time()
 
         def change(txn: WriteTransaction) -> builtins.list[UpsertResult]:
@@ -346,9 +348,11 @@ class Shard:
         return self._fetch(fingerprint, seqs)[0]
 
     def note_reads(self, seqs: Sequence[int]) -> builtins.list[None]:
-        """Count one more read of key-values that the caller held and did not fetch."""
+        """Count one more read of key-values that the caller held and did not fetch, but for memories that are gone."""
         with self._using():
-            self._key_values.reads.note(seqs)
+            with self._records.environment.reading() as txn:
+                live = self._records.live_at(txn, seqs, time.time())
+            self._key_values.reads.note(seq for seq, is_live in zip(seqs, live, strict=True) if is_live)
         return [None] * len(seqs)
 
     def has_room_for_key_values(self) -> bool:
@@ -575,6 +579,12 @@ class Shard:
         with self._writer:
             self._derived.rebuild({TERMS})
         return self._commits.submit(change, size)
+
+    def _is_known(self, request: Request | None) -> bool:
+        if request is None:
+            return False
+        with self._records.environment.reading() as txn:
+            return self._records.requests.holds(txn, request)
 
     def _mend(self, give_way: GiveWay) -> None:
         if self._derived.key_values_are_whole(give_way):

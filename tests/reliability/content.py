@@ -65,8 +65,8 @@ def document_of(key: str, version: str) -> Document:
     return Document(key, "".join(texts_of(key, version)), metadata_of(key, version), expiry_of(version))
 
 
-def embedded_of(key: str, version: str) -> EmbeddedDocument:
-    references = [Reference(text, vector_of(text)) for text in texts_of(key, version)]
+def embedded_of(key: str, version: str, dimension: int = DIMENSION) -> EmbeddedDocument:
+    references = [Reference(text, vector_of(text, dimension)) for text in texts_of(key, version)]
     return EmbeddedDocument(document_of(key, version), references)
 
 
@@ -109,9 +109,9 @@ def version_in(text: str) -> str:
 
 
 @lru_cache(1_000)
-def vector_of(text: str) -> Vector:
+def vector_of(text: str, dimension: int = DIMENSION) -> Vector:
     """The vector that stands for a text in every process, shape (D,), float32, length one."""
-    vector = np.random.default_rng(zlib.crc32(text.encode())).standard_normal(DIMENSION).astype(np.float32)
+    vector = np.random.default_rng(zlib.crc32(text.encode())).standard_normal(dimension).astype(np.float32)
     vector /= np.linalg.norm(vector)
     vector.flags.writeable = False
     return vector

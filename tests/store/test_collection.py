@@ -3,11 +3,15 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -20,12 +24,19 @@ from memory3.store.backup.back_up import back_up
 from memory3.store.backup.restore import restore
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
-from memory3.store.errors import Aborted, InvalidArgument
+from memory3.store.errors import (
+    Aborted,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 from memory3.store.filters.language import matches
 from memory3.store.filters.parser import parse_filter
 from memory3.store.placement import shard_of_key
 from memory3.store.seqs import base_of, shard_of_seq
-from memory3.store.types import Count, DeleteReceipt, EmbeddedDocument, UpsertResult
+from memory3.store.types import Count, DeleteReceipt, EmbeddedDocument, MemoryReads, Quotas, UpsertResult
 
 from .builders import DIMENSION, EMBEDDER, embedded, vector_of
 
@@ -34,6 +45,8 @@ FINGERPRINTS = {"model": 8, "other": 21}
 FILTERS = [{"n": 1}, {"n": {"$gte": 1}}, {"n": {"$exists": False}}, {"$not": {"n": 2}}, {"$or": [{"n": 1}, {"n": 2}]}]
 START = 1.8e9
 """Where the machine's clock begins."""
+SOON_S = 0.005
+WAIT_S = 20.0
 
 keys = st.sampled_from(KEYS)
 filters = st.sampled_from(FILTERS)
@@ -53,6 +66,13 @@ some_seqs = st.builds(lambda shard, number: base_of(shard) + number, st.sampled_
 """Also of memories that never were, and of shards that do not exist."""
 
 
+class Hidden(NamedTuple):
+    """What is still there of a document that has expired: places of its key-values, and how often they were read."""
+
+    places: set[tuple[str, int]]
+    reads: Counter[int]
+
+
 class CollectionMachine(RuleBasedStateMachine):
     """`model` maps each key to its document and its seqs; `values` maps (fingerprint, seq) to key-values.
 
@@ -70,8 +90,15 @@ class CollectionMachine(RuleBasedStateMachine):
         self.model: dict[str, tuple[EmbeddedDocument, tuple[int, ...]]] = {}
         self.values: dict[tuple[str, int], bytes] = {}
         self.positions = [base_of(shard) for shard in range(self.SHARDS)]
-        self.hidden: dict[str, set[tuple[str, int]]] = {}
-        """Keys whose document has expired and is still there, with the places of its key-values."""
+        self.hidden: dict[str, Hidden] = {}
+        """Keys whose document has expired and is still there."""
+        self.reads: Counter[int] = Counter()
+        """How often the key-values of each memory were read."""
+        self.saved_reads: Counter[int] = Counter()
+        """The same as of the last save, which is what a crash may leave."""
+        self.followed = list(self.positions)
+        """How far the log was followed."""
+        self.quotas = Quotas()
         self.changed: dict[str, int] = {}
         """The last change of each key that the log must tell of."""
         self.answers: dict[str, tuple[Callable[[str, int], Any], Any]] = {}
@@ -87,8 +114,11 @@ class CollectionMachine(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.directory = DataDirectory.open(self.path)
-        self.collection = self.directory.create_collection("default", EMBEDDER, DIMENSION, self.SHARDS)
+        self.directory = DataDirectory.open(self.path, self.quotas)
+        self.collection = self.make("default")
+
+    def make(self, name: str) -> Collection:
+        return self.directory.create_collection(name, EMBEDDER, DIMENSION, self.SHARDS)
 
     def teardown(self) -> None:
         try:
@@ -111,11 +141,17 @@ class CollectionMachine(RuleBasedStateMachine):
 
     @property
     def key_values(self) -> int:
-        return len(self.values) + sum(map(len, self.hidden.values()))
+        return len(self.values) + sum(len(hidden.places) for hidden in self.hidden.values())
+
+    @property
+    def all_reads(self) -> Counter[int]:
+        """Also of what has expired and is still there."""
+        return sum((hidden.reads for hidden in self.hidden.values()), +self.reads)
 
     def forget(self, key: str) -> int:
         _, seqs = self.model.pop(key, (None, ()))
         self.values = {place: value for place, value in self.values.items() if place[1] not in seqs}
+        self.reads = Counter({seq: count for seq, count in self.reads.items() if seq not in seqs})
         return len(seqs)
 
     def next_seqs(self, key: str, count: int) -> tuple[int, ...]:
@@ -129,12 +165,16 @@ class CollectionMachine(RuleBasedStateMachine):
     def upsert(self, batch: list[EmbeddedDocument]) -> None:
         same = {d.document.key for d in batch if self.standing(d)}
         assert self.collection.unchanged([d.document for d in batch]) == same
+        batch = self.with_room(batch, None)
         self.stored(batch, self.collection.upsert(batch), same)
 
     @rule(batch=st.lists(documents, min_size=1, max_size=3, unique_by=lambda document: document.document.key))
     def upsert_as_a_request(self, batch: list[EmbeddedDocument]) -> None:
-        """It is sent twice; other requests may come in between."""
+        """It is sent twice; other requests may come in between. One that was refused may be another the next time."""
         same = {d.document.key for d in batch if self.standing(d)}
+        batch = self.with_room(batch, f"request {len(self.answers)}")
+        if not batch:
+            return
 
         def send(request: str, expected: int) -> list[UpsertResult]:
             return self.collection.upsert([replace(batch[0], expected_version=expected or None), *batch[1:]], request)
@@ -172,12 +212,42 @@ class CollectionMachine(RuleBasedStateMachine):
         key = document.document.key
         standing = self.model[key][1][-1] if key in self.model else 0
         expected = replace(document, expected_version=standing if right else standing + 1)
+        if not self.with_room([expected], None):
+            return
         if right:
             same = {key} if self.standing(document) else set()
             self.stored([document], self.collection.upsert([expected]), same)
         else:
             with pytest.raises(Aborted, match=re.escape(repr(key))):
                 self.collection.upsert([expected])
+
+    def with_room(self, batch: list[EmbeddedDocument], request: str | None) -> list[EmbeddedDocument]:
+        """Return the documents whose shard has room; the others are refused, and nothing of them stands."""
+        full = self.full_shards()
+        keys = [document.document.key for document in batch]
+        refused = {key for key in keys if shard_of_key(key, self.SHARDS) in full}
+        if refused:
+            with pytest.raises(ResourceExhausted, match="its quota is"):
+                self.collection.upsert([d for d in batch if d.document.key in refused], request)
+        return [d for d in batch if d.document.key not in refused]
+
+    def full_shards(self) -> set[int]:
+        most = self.quotas.of_shard(self.SHARDS).bytes_max
+        return set() if most is None else {number for number, used in enumerate(self.used()) if used >= most}
+
+    def used(self) -> list[int]:
+        self.wait_for_saves()
+        stats = [shard_there.stats() for shard_there in self.collection._shards.values()]
+        return [one.records_bytes + one.key_values_bytes for one in stats]
+
+    @rule(left=st.sampled_from([None, -8_192, 8_192]), data=st.data())
+    def set_quotas(self, left: int | None, data: st.DataObject) -> None:
+        """A shard that is over its own refuses what adds, until deletes make room or the quota is raised."""
+        self.quotas = Quotas(None if left is None else (max(self.used()) + left) * self.SHARDS)
+        self.directory.close()
+        self.saved_reads = self.all_reads
+        self.open()
+        self.send_again(data)
 
     def stored(self, batch: list[EmbeddedDocument], results: list[UpsertResult], same: set[str]) -> None:
         for document, result in zip(batch, results, strict=True):
@@ -199,7 +269,8 @@ class CollectionMachine(RuleBasedStateMachine):
         for key, (document, _) in list(self.model.items()):
             if (document.document.expires_at or self.now + 1) <= self.now:
                 seqs = self.model[key][1]
-                self.hidden[key] = {place for place in self.values if place[1] in seqs}
+                reads = Counter({seq: self.reads[seq] for seq in seqs})
+                self.hidden[key] = Hidden({place for place in self.values if place[1] in seqs}, reads)
                 self.forget(key)
 
     @rule()
@@ -247,7 +318,7 @@ class CollectionMachine(RuleBasedStateMachine):
             # What has expired is missing to its caller, and goes for good all the same.
             if key in present or key in self.hidden:
                 self.next_seqs(key, 1)
-        self.hidden = {key: places for key, places in self.hidden.items() if key not in asked}
+        self.hidden = {key: hidden for key, hidden in self.hidden.items() if key not in asked}
         for position in receipt.positions:
             assert position == self.positions[shard_of_seq(position)]
 
@@ -264,6 +335,7 @@ class CollectionMachine(RuleBasedStateMachine):
                 assert (stored.text, stored.metadata) == (document.document.text, document.document.metadata)
                 assert (stored.memories, stored.version) == (seqs, seqs[-1])
                 assert stored.expires_at == document.document.expires_at
+                assert stored.reads == tuple(self.reads[seq] for seq in seqs)
 
     @rule(limit=st.integers(1, 7), filter=st.none() | filters, sorting=st.booleans())
     def list_all(self, limit: int, filter: dict[str, Any] | None, sorting: bool) -> None:
@@ -288,21 +360,55 @@ class CollectionMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 9))
     def changes(self, limit: int) -> None:
         """From the beginning the log tells the last change of every key, in the order of each shard."""
-        told: dict[str, int] = {}
         self.wait_for_saves()
-        for number in range(self.SHARDS):
-            after = self.log_begins(number)
-            while found := self.collection.changes(after, limit):
+        self.assert_told([self.log_begins(number) for number in range(self.SHARDS)], limit)
+
+    @rule(limit=st.integers(1, 9))
+    def follow(self, limit: int) -> None:
+        """Whoever goes on from where they were is told the last change of every key since, or that it is too late."""
+        self.wait_for_saves()
+        assert self.collection.wait(self.followed, 0) == (self.followed != self.positions)
+        for number, after in enumerate(self.followed):
+            if after < self.log_begins(number):
+                with pytest.raises(FailedPrecondition, match="the log begins at"):
+                    self.collection.changes(after, limit)
+                self.followed[number] = self.log_begins(number)
+        self.assert_told(self.followed, limit)
+        self.followed = list(self.positions)
+
+    def assert_told(self, after: Sequence[int], limit: int) -> None:
+        """After these seqs, one of each shard, the log tells the last change of every key."""
+        told: dict[str, int] = {}
+        for number, position in enumerate(after):
+            while found := self.collection.changes(position, limit):
                 assert [change.seq for change in found] == sorted({change.seq for change in found})
-                after = found[-1].seq
+                assert found[0].seq > position
+                position = found[-1].seq
                 told.update({change.key: change.seq for change in found})
                 for change in found:
                     if self.changed[change.key] == change.seq:
                         assert (change.kind == "upsert") == (change.key in self.model or change.key in self.hidden)
-            assert after == self.positions[number]
+            assert position == self.positions[number]
         for key, seq in self.changed.items():
-            if seq > self.log_begins(shard_of_key(key, self.SHARDS)):
+            if seq > after[shard_of_key(key, self.SHARDS)]:
                 assert told[key] == seq
+
+    @rule(document=documents)
+    def wait(self, document: EmbeddedDocument) -> None:
+        """Whoever waits hears at once of a change by another thread, and of nothing where nothing changes."""
+        same = {document.document.key} if self.standing(document) else set()
+        if not self.with_room([document], None):
+            return
+
+        def soon() -> list[UpsertResult]:
+            time.sleep(SOON_S)
+            return self.collection.upsert([document])
+
+        with ThreadPoolExecutor(1) as thread:
+            began, results = time.monotonic(), thread.submit(soon)
+            assert self.collection.wait(self.positions, 2 * SOON_S if same else WAIT_S) == (not same)
+            assert time.monotonic() - began < WAIT_S
+        self.stored([document], results.result(), same)
 
     def wait_for_saves(self) -> None:
         """A save under way trims the log, and makes files grow, at any moment."""
@@ -331,18 +437,46 @@ class CollectionMachine(RuleBasedStateMachine):
             assert hit.key_values == self.values.get(("model", hit.seq))
             assert hit.shard == shard_of_key(hit.key, self.SHARDS)
             assert hit.metadata == self.model[hit.key][0].document.metadata
+            self.reads[hit.seq] += hit.key_values is not None
 
-    @rule(fingerprint=st.sampled_from(sorted(FINGERPRINTS)), seqs=st.lists(some_seqs, max_size=5))
-    def put(self, fingerprint: str, seqs: list[int]) -> None:
+    def draw_seqs(self, data: st.DataObject) -> list[int]:
+        """Mostly of memories that there are."""
+        live = sorted(self.live)
+        return data.draw(st.lists(st.sampled_from(live) | some_seqs if live else some_seqs, max_size=5), "seqs")
+
+    @rule(fingerprint=st.sampled_from(sorted(FINGERPRINTS)), data=st.data())
+    def put(self, fingerprint: str, data: st.DataObject) -> None:
+        seqs = self.draw_seqs(data)
         items = [(seq, f"{fingerprint}{seq}".encode().ljust(FINGERPRINTS[fingerprint])) for seq in seqs]
-        live = self.live
+        live, full = self.live, self.full_shards()
+        refused = [item for item in items if item[0] in live and shard_of_seq(item[0]) in full]
+        if refused:
+            with pytest.raises(ResourceExhausted, match="its quota is"):
+                self.collection.put_key_values(fingerprint, refused)
+        items = [item for item in items if item not in refused]
         assert self.collection.put_key_values(fingerprint, items) == [seq in live for seq, _ in items]
         self.values.update({(fingerprint, seq): value for seq, value in items if seq in live})
 
-    @rule(fingerprint=st.sampled_from(sorted(FINGERPRINTS)), seqs=st.lists(some_seqs, max_size=5))
-    def fetch(self, fingerprint: str, seqs: list[int]) -> None:
+    @rule(fingerprint=st.sampled_from(sorted(FINGERPRINTS)), data=st.data())
+    def fetch(self, fingerprint: str, data: st.DataObject) -> None:
+        seqs = self.draw_seqs(data)
         expected = [self.values.get((fingerprint, seq)) for seq in seqs]
         assert self.collection.fetch_key_values(fingerprint, seqs) == expected
+        self.reads.update(seq for seq, value in zip(seqs, expected, strict=True) if value is not None)
+
+    @rule(data=st.data())
+    def note_reads(self, data: st.DataObject) -> None:
+        """What is gone, or never was, is not counted."""
+        known = [seq for seq in self.draw_seqs(data) if shard_of_seq(seq) < self.SHARDS]
+        self.collection.note_reads(known)
+        self.reads.update(seq for seq in known if seq in self.live)
+
+    @rule(limit=st.integers(0, 6))
+    def most_read(self, limit: int) -> None:
+        live = self.live
+        read = sorted((-count, seq) for seq, count in self.reads.items() if count)
+        expected = tuple(MemoryReads(live[seq][0], seq, -count) for count, seq in read[:limit])
+        assert self.collection.stats(limit).most_read == expected
 
     @rule(fingerprint=st.sampled_from(sorted(FINGERPRINTS)), limit=st.integers(1, 5), after=some_seqs)
     def cold(self, fingerprint: str, limit: int, after: int) -> None:
@@ -366,6 +500,7 @@ class CollectionMachine(RuleBasedStateMachine):
     @rule()
     def save(self) -> None:
         self.collection.save()
+        self.saved_reads = self.all_reads
 
     @rule()
     def compact(self) -> None:
@@ -375,7 +510,7 @@ class CollectionMachine(RuleBasedStateMachine):
 
     @rule()
     def restore_a_backup(self) -> None:
-        """Nothing is lost by it."""
+        """Nothing is lost by it but the latest reads."""
         self.restored += 1
         backup = self.folder / f"backup {self.restored}"
         back_up(self.directory, backup)
@@ -383,10 +518,58 @@ class CollectionMachine(RuleBasedStateMachine):
         self.path = self.folder / f"restored {self.restored}"
         restore(backup, self.path)
         self.open()
+        self.take_up_reads()
 
-    @rule(lose_snapshot=st.booleans(), lose_key_values=st.sampled_from([False, False, True]), save=st.booleans())
-    def reopen(self, lose_snapshot: bool, lose_key_values: bool, save: bool) -> None:
-        if not save:
+    def take_up_reads(self) -> None:
+        """They may be as of any time since they were saved for sure."""
+        for counts in (self.reads, *(hidden.reads for hidden in self.hidden.values())):
+            for seq in counts:
+                found = self.collection._shards[shard_of_seq(seq)]._key_values.reads.of(seq)
+                assert self.saved_reads[seq] <= found <= counts[seq]
+                counts[seq] = found
+        self.saved_reads = self.all_reads
+
+    @rule(name=st.sampled_from(["default", "spare", "spare", "spare"]), document=documents)
+    def drop(self, name: str, document: EmbeddedDocument) -> None:
+        """It answers no more, another of its name begins empty, and the one beside it is as it was."""
+        key, dropped = document.document.key, self.make(name)
+        self.directory.drop_collection(name)
+        for call in (dropped.stats, dropped.save, lambda: dropped.get([key]), lambda: dropped.upsert([document])):
+            with pytest.raises(Unavailable, match="is closed"):
+                call()
+        with pytest.raises(NotFound, match=f"no collection '{name}'"):
+            self.directory.collection(name)
+        anew = self.make(name)
+        bases = tuple(base_of(shard) for shard in range(self.SHARDS))
+        assert (anew.count(), anew.get([key]), anew.positions()) == (Count(0, 0), [None], bases)
+        assert anew.recall(vector_of("one ")[None], 5) == [[]] and anew.stats().key_values_bytes < 1 << 20
+        if name == "spare":
+            with suppress(ResourceExhausted):
+                anew.upsert([document])
+            return
+        self.collection = anew
+        self.positions, self.followed = list(bases), list(bases)
+        for forgotten in (self.model, self.values, self.hidden, self.changed, self.answers, self.reads):
+            forgotten.clear()
+
+    @rule(
+        lose_snapshot=st.booleans(),
+        lose_key_values=st.sampled_from([False, False, True]),
+        save=st.booleans(),
+        last=st.sampled_from(["", "", "reads", "deletes"]),
+        data=st.data(),
+    )
+    def reopen(self, lose_snapshot: bool, lose_key_values: bool, save: bool, last: str, data: st.DataObject) -> None:
+        """`last` says what alone happened after the last save, if anything."""
+        if last:
+            self.save()
+            self.note_reads(data)
+        if last == "deletes":
+            self.save()
+            self.delete([key for seq, (key, _) in self.live.items() if self.reads[seq]][:1])
+        if save:
+            self.saved_reads = self.all_reads
+        else:
             self.collection.close(save=False)
         self.directory.close()
         if lose_snapshot:
@@ -396,8 +579,11 @@ class CollectionMachine(RuleBasedStateMachine):
             for key_values in self.path.glob("collections/*/shard-*/kv"):
                 shutil.rmtree(key_values)
             self.values.clear()
-            self.hidden = {key: set() for key in self.hidden}
+            self.reads.clear()
+            self.saved_reads.clear()
+            self.hidden = {key: Hidden(set(), Counter()) for key in self.hidden}
         self.open()
+        self.take_up_reads()
 
     @rule(full=st.booleans())
     def check(self, full: bool) -> None:
@@ -412,6 +598,7 @@ class CollectionMachine(RuleBasedStateMachine):
             assert stats.count == Count(len(self.model), len(self.live))
             assert stats.positions == tuple(self.positions)
             assert sum(stats.warm.values()) == self.key_values
+            assert (stats.reads, stats.memories_read) == (self.all_reads.total(), len(self.all_reads))
             assert stats.quarantined == 0
 
 

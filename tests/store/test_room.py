@@ -1,11 +1,14 @@
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
 from memory3.store.errors import InvalidArgument, ResourceExhausted
+from memory3.store.shard import Shard
 from memory3.store.types import MemoryReads, Quotas
 
 from .builders import DIMENSION, EMBEDDER, embedded
@@ -57,6 +60,17 @@ def test_a_full_quota_refuses_what_adds_and_lets_deletes_through(tmp_path: Path,
     for collection in opened(tmp_path, Quotas(bytes_max=100 << 20), shards):
         fill(collection, 60)
         assert collection.check(full=True).problems == ()
+
+
+def test_a_request_that_was_answered_is_answered_again_when_there_is_no_room(tmp_path: Path) -> None:
+    for collection in opened(tmp_path, Quotas()):
+        answer = collection.upsert([embedded("key", "text")], "request")
+    for collection in opened(tmp_path, Quotas(bytes_max=1)):
+        assert collection.upsert([embedded("key", "text")], "request") == answer
+        with pytest.raises(InvalidArgument, match="was used for another request"):
+            collection.upsert([embedded("key", "other")], "request")
+        with pytest.raises(ResourceExhausted, match="quota"):
+            collection.upsert([embedded("key", "text")], "other request")
 
 
 def test_the_last_of_the_disk_is_kept_for_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +160,52 @@ def test_reads_are_kept_from_one_opening_to_the_next_and_go_with_their_memory(
     for collection in opened(tmp_path, Quotas()):
         assert collection.stats().reads == 1
         assert collection.check(full=True).problems == ()
+
+
+def test_reads_of_an_opening_in_which_nothing_changes_are_kept(tmp_path: Path) -> None:
+    for collection in opened(tmp_path, Quotas()):
+        seqs = fill(collection, 2)
+    for collection in opened(tmp_path, Quotas()):
+        collection.fetch_key_values("model", seqs)
+    for collection in opened(tmp_path, Quotas()):
+        assert collection.stats().reads == 2
+
+
+@pytest.mark.parametrize("key_values_applied", [True, False])
+def test_what_was_forgotten_before_a_crash_has_no_reads_after_it(tmp_path: Path, key_values_applied: bool) -> None:
+    for collection in opened(tmp_path, Quotas()):
+        first, second = fill(collection, 2)
+        collection.fetch_key_values("model", [first, second])
+        collection.save()
+        with pytest.MonkeyPatch.context() as patched:
+            if not key_values_applied:
+                patched.setattr("memory3.store.key_values.KeyValues.forget", lambda *_: None)
+            collection.delete(["key 0"])
+        collection.close(save=False)
+    for collection in opened(tmp_path, Quotas()):
+        stats = collection.stats(5)
+        assert (stats.reads, stats.memories_read) == (1, 1)
+        assert stats.most_read == (MemoryReads("key 1", second, 1),)
+
+
+def test_reads_of_what_is_gone_or_never_was_are_not_counted(tmp_path: Path) -> None:
+    for collection in opened(tmp_path, Quotas(), shards=2):
+        first, second = fill(collection, 2)
+        collection.delete(["key 0"])
+        collection.note_reads([first, second, second, second + 1])
+        fill(collection, 10, start=2)
+        stats = collection.stats(5)
+        assert (stats.reads, stats.most_read) == (2, (MemoryReads("key 1", second, 2),))
+
+
+def test_what_has_expired_takes_no_place_among_what_is_read_most(tmp_path: Path) -> None:
+    for collection in opened(tmp_path, Quotas()):
+        documents = [embedded("a", "one", expires_at=time.time() + 0.1), embedded("b", "two"), embedded("c", "three")]
+        seqs = [result.version for result in collection.upsert(documents)]
+        with patch.object(Shard, "_sweep_is_due", lambda _: False):
+            collection.note_reads([seqs[0], seqs[0], seqs[1]])
+            time.sleep(0.15)
+            assert collection.stats(1).most_read == (MemoryReads("b", seqs[1], 1),)
 
 
 def test_counts_are_halved_when_there_are_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
