@@ -51,9 +51,9 @@ class InvertedLists:
     for each component, within `ranges` (2, D): the least values and the widths; a list holds what is nearest to its
     centroid, and a search goes through the nearest lists.
 
-    To FAISS the codes are plain signed bytes, which it compares with a query of whole numbers, in two thirds of the
-    time that codes with ranges take (docs/performance.md): a product of query and vector is, but for what is the same
-    for all vectors, one of bytes and of the query times the widths.
+    To FAISS the codes are plain signed bytes, which it compares with a query of whole numbers, in half to two thirds of
+    the time that codes with ranges take (docs/performance.md): a product of query and vector is, but for what is the
+    same for all vectors, one of bytes and of the query times the widths.
     """
 
     def __init__(self, kind: IndexKind, dimension: int, centroids: Matrix, ranges: Matrix) -> None:

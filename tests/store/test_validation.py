@@ -104,11 +104,13 @@ def with_vector(vector: object) -> list[EmbeddedDocument]:
         (vector_of("x").tolist(), r"shape \(16,\)"),
         (np.full(DIMENSION, np.nan, np.float32), "NaN"),
         (np.full(DIMENSION, np.inf, np.float32), "NaN or infinity"),
+        (np.full(DIMENSION, 1e30, np.float32), r"length 4e\+30, expected 1"),
         (np.zeros(DIMENSION, np.float32), "length 0, expected 1"),
         (vector_of("x") * np.float32(1.01), "length 1.01, expected 1 within 0.001"),
         (None, "expected"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_a_bad_vector_is_named_with_what_was_expected(vector: object, said: str) -> None:
     with pytest.raises(InvalidArgument, match=said) as caught:
         validation.check_embedded(with_vector(vector), DIMENSION)
