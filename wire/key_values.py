@@ -13,9 +13,6 @@ from typing import NamedTuple, TypeAlias
 from ..store.errors import InvalidArgument
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-_SEQ_TAG, _VALUES_TAG = 1 << 3 | FIXED64, 3 << 3 | BYTES
-_SEQ = struct.Struct("<BQB")
-"""The tag of a seq, the seq, and the tag of what follows."""
 Value: TypeAlias = int | slice
 """Of a field: its number, or the place of its bytes in the message, which are copied once, when they are wanted."""
 BATCH_BYTES = 4 << 20
@@ -103,13 +100,13 @@ def batches(items: Iterable[KeyValuesItem], bytes_max: int = BATCH_BYTES) -> Ite
 
 def _item_field(number: int, item: KeyValuesItem) -> tuple[bytes, ...]:
     seq, values, shard = item
-    head = struct.pack("<BQ", _SEQ_TAG, seq) if seq else b""
+    head = struct.pack("<BQ", 1 << 3 | FIXED64, seq) if seq else b""
     if shard:
         head += struct.pack("<BI", 2 << 3 | FIXED32, shard)
     tag = bytes((number << 3 | BYTES,))
     if values is None:
         return tag, _varint(len(head)), head
-    head += bytes((_VALUES_TAG,)) + _varint(len(values))
+    head += bytes((3 << 3 | BYTES,)) + _varint(len(values))
     return tag, _varint(len(head) + len(values)), head, values
 
 
@@ -119,17 +116,9 @@ def _text_field(number: int, text: str) -> list[bytes]:
 
 
 def _item(message: bytes, value: Value) -> KeyValuesItem:
-    place = _place(value)
-    if place.stop - place.start > _SEQ.size and message[place.start] == _SEQ_TAG:
-        # As they are written here, which is quicker read at once: seq, and values up to the end.
-        _, seq, tag = _SEQ.unpack_from(message, place.start)
-        if tag == _VALUES_TAG:
-            length, start = _read_varint(message, place.start + _SEQ.size, place.stop)
-            if start + length == place.stop:
-                return KeyValuesItem(seq, message[start : place.stop])
     seq = shard = 0
     values = None
-    for number, part in _fields(message, place):
+    for number, part in _fields(message, _place(value)):
         if number == 1:
             seq = _number(part)
         elif number == 2:

@@ -250,12 +250,9 @@ class Environment:
         oldest = self._oldest_seen()
         if oldest is None or oldest >= txn.id():
             return 0
-        try:
-            with disk_errors(f"reading {self.path / DATA_FILE}"):
-                return bytes_freed_since(self.path / DATA_FILE, oldest)
-        except Corrupted:
-            self.broken = True
-            raise
+        # Not `broken` by what this finds: LMDB itself met no damage, and no key-values should begin anew for a figure.
+        with disk_errors(f"reading {self.path / DATA_FILE}"):
+            return bytes_freed_since(self.path / DATA_FILE, oldest)
 
     def reach(self) -> int:
         """Return the end of the last page that was ever used; what lies before may be free."""

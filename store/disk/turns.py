@@ -8,27 +8,16 @@ instead, once or twice in a call.
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+
+from .locks import Bracket
 
 PATIENCE_S = 0.005
 """The reads of a call take a tenth of this, unless they wait for the disk; then others need not wait too."""
 
 
-class _Context:
-    """Calls a function at its beginning and one at its end, in less time than a generator does."""
-
-    def __init__(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
-        self._begin, self._end = begin, end
-
-    def __enter__(self) -> None:
-        self._begin()
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-
 _WITHIN = nullcontext()
+"""Of a turn within a turn, and of going aside without one."""
 
 
 class Turns:
@@ -38,7 +27,7 @@ class Turns:
         self._lock = threading.Lock()
         self._began = 0.0
         self._own = threading.local()
-        self._turn, self._aside = _Context(self._take, self._give), _Context(self._give, self._take)
+        self._turn, self._aside = Bracket(self._take, self._give), Bracket(self._give, self._take)
 
     def turn(self) -> AbstractContextManager[None]:
         """Read in here; within a turn of this thread it is a part of that. Wait for no lock that readers hold."""
