@@ -119,8 +119,11 @@ class Candidates:
         for width in RANKED:
             search = self._ranked(index, width, whole_numbers)
             yield f"IVF, signed bytes, {width} ranked by vectors", index, search, seconds
+        index, seconds = self._clustered(signed_bytes, lists, whole_numbers, self._coded_means)
+        search = self._ranked(index, RANKED[1], whole_numbers)
+        yield f"the same, centroids too, {RANKED[1]} ranked", index, search, seconds
         index, seconds = self._clustered(quantized, 2 * lists)
-        yield f"the same, twice the lists, {RANKED[-1]} ranked", index, self._ranked(index, RANKED[-1]), seconds
+        yield f"IVF, SQ8, twice the lists, {RANKED[-1]} ranked", index, self._ranked(index, RANKED[-1]), seconds
         index, seconds = self._clustered(rabitq, lists)
         yield "IVF, RaBitQ, 13 ranked by vectors", index, self._ranked(index, 13), seconds
         yield "IVF, RaBitQ, 50 ranked by vectors", index, self._ranked(index, 50), seconds
@@ -135,17 +138,31 @@ class Candidates:
         return index, time.perf_counter() - start
 
     def _clustered(
-        self, make: Callable[[Any, int], Any], lists: int, told: Callable[[Matrix], Matrix] = np.asarray
+        self,
+        make: Callable[[Any, int], Any],
+        lists: int,
+        told: Callable[[Matrix], Matrix] = np.asarray,
+        centres: Callable[[Matrix], Any] | None = None,
     ) -> tuple[Any, float]:
         means, seconds = self._centroids(lists)
         start = time.perf_counter()
-        centres = faiss.IndexFlatIP(self._dimension)
-        centres.add(means)
-        index = make(centres, lists)
+        index = make((centres or self._means_as_they_are)(means), lists)
         index.train(self._vectors[: 64 * lists])
         index.set_direct_map_type(faiss.DirectMap.Hashtable)  # type: ignore[attr-defined]  # not in FAISS's stubs
         index.add_with_ids(told(self._vectors), np.arange(len(self._vectors)))
         return index, seconds + time.perf_counter() - start
+
+    def _means_as_they_are(self, means: Matrix) -> Any:
+        index = faiss.IndexFlatIP(self._dimension)
+        index.add(means)
+        return index
+
+    def _coded_means(self, means: Matrix) -> Any:
+        kind = faiss.ScalarQuantizer.QT_8bit_direct_signed
+        index: Any = faiss.IndexScalarQuantizer(self._dimension, kind, faiss.METRIC_INNER_PRODUCT)
+        index.is_trained = True
+        index.add(whole_numbers(means))
+        return index
 
     def _centroids(self, lists: int) -> tuple[Matrix, float]:
         if lists not in self._means:

@@ -547,16 +547,16 @@ class Shard:
         """Return for each query its k nearest; None when `width` candidates are too few, because many are dead."""
         index = self._derived.index
         with self._using():
-            with ExitStack() as state:
-                # The index stands still for the search alone. What is looked up after it is of the same state, and what
-                # happens to the index meanwhile does not matter.
-                with index.reading():
-                    state.enter_context(READS.turn())
-                    txn, reader = state.enter_context(self._memory_reader(fingerprint, held))
+            with ExitStack() as still:
+                still.enter_context(index.reading())
+                with READS.turn(), self._memory_reader(fingerprint, held) as (txn, reader):
                     chosen = None if filter is None else self._choices.of(txn, filter)
                     proposals = propose(self._records, txn, index, reader, queries, width, chosen)
                     available = index.count if chosen is None else min(index.count, chosen.allowed.count)
-                found = [live_hits(reader, proposal, k) for proposal in proposals]
+                    # The index stands still for the search alone. What is looked up now is of the same state, and what
+                    # happens to the index meanwhile does not matter.
+                    still.close()
+                    found = [live_hits(reader, proposal, k) for proposal in proposals]
             self._quarantine(reader.damages)
             self._expel(reader.key_values.damages)
             if reader.saw_ended:

@@ -153,10 +153,10 @@ def check_vectors(vectors: npt.NDArray[np.float32], dimension: int, what: str) -
         raise InvalidArgument(f"{what} has dtype {vectors.dtype}, expected float32")
     if vectors.ndim != 2 or vectors.shape[1] != dimension:
         raise InvalidArgument(f"{what} has shape {vectors.shape}, expected (N, {dimension})")
-    # Row by row: for the few vectors of a call that is quicker than arrays of them are.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if all(abs(float(row @ row) - 1) <= limits.VECTOR_NORM_TOLERANCE for row in vectors):
-            return
+    # Row by row: for the few vectors of a call that is quicker than arrays of them are. By `vdot`, because `@` would
+    # warn of numbers that are too large.
+    if all(abs(float(np.vdot(row, row)) - 1) <= limits.VECTOR_NORM_TOLERANCE for row in vectors):
+        return
     # float64, so that the squares of large values do not overflow into a misleading message.
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
     for row in np.flatnonzero(~(np.abs(norms - 1) <= limits.VECTOR_NORM_TOLERANCE))[:1]:

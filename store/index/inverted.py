@@ -32,8 +32,7 @@ _RESERVED = 4
 grows is built anew in one go; before it comes to that, the index is clustered again."""
 _TABLE: int = faiss.DirectMap.Hashtable  # type: ignore[attr-defined]  # missing in FAISS's stubs
 _NO_TABLE: int = faiss.DirectMap.NoMap  # type: ignore[attr-defined]
-_MANY = 20
-"""Vectors from which on their lists are found by a product of matrices."""
+_SIGNED = faiss.ScalarQuantizer.QT_8bit_direct_signed
 _MIDDLE = 128
 """The byte that FAISS takes for zero."""
 _GREATEST = 127
@@ -67,8 +66,6 @@ class InvertedLists:
         """How many vectors are held."""
         # Where all vectors are alike any scale will do.
         self._scale = np.where(self.ranges[1] > 0, self.ranges[1], np.float32(1))
-        self._quantizer = faiss.IndexFlatIP(dimension)
-        self._quantizer.add(np.asarray(self.centroids / self._scale, np.float32))
         self._codes = faiss.ScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_8bit)
         faiss.copy_array_to_vector(self.ranges.ravel(), self._codes.trained)
         self._faiss: Any = self._exact() if kind is IndexKind.EXACT else self._quantized()
@@ -110,10 +107,7 @@ class InvertedLists:
             return ids // _EXACT_BLOCK % self.lists
         if not len(ids):
             return np.empty(0, np.int64)
-        if len(ids) >= _MANY:
-            return nearest(vectors, self.centroids)
-        _, found = self._quantizer.search(np.ascontiguousarray(vectors * self._scale, np.float32), 1)
-        return np.ascontiguousarray(found[:, 0])
+        return nearest(vectors, self.centroids)
 
     def add(self, ids: Ids, vectors: Matrix, lists: Ids) -> None:
         """Add vectors (N, D) that are not held, to the lists `assign` returned for them."""
@@ -123,7 +117,7 @@ class InvertedLists:
         ids, lists = np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(lists, np.int64)
         vectors = np.ascontiguousarray(vectors, np.float32)
         if self.kind is IndexKind.QUANTIZED:
-            vectors = self._codes.compute_codes(vectors).astype(np.float32) - _MIDDLE
+            vectors = self._signed(vectors)
         pointers = [faiss.swig_ptr(array) for array in (vectors, ids, lists)]
         self._faiss.add_core(len(ids), *pointers, None)
         self.count = int(self._faiss.ntotal)
@@ -207,17 +201,27 @@ class InvertedLists:
         self._faiss.referenced_objects = [nothing]
 
     def _exact(self) -> Any:
-        return faiss.IndexIVFFlat(self._quantizer, self.dimension, self.lists, faiss.METRIC_INNER_PRODUCT)
+        quantizer = faiss.IndexFlatIP(self.dimension)
+        quantizer.add(self.centroids)
+        return faiss.IndexIVFFlat(quantizer, self.dimension, self.lists, faiss.METRIC_INNER_PRODUCT)
 
     def _quantized(self) -> Any:
+        # The centroids have codes as the vectors have: of a million, they are a third of what a search reads.
+        quantizer: Any = faiss.IndexScalarQuantizer(self.dimension, _SIGNED, faiss.METRIC_INNER_PRODUCT)
+        quantizer.is_trained = True
+        quantizer.add(self._signed(self.centroids))
         return faiss.IndexIVFScalarQuantizer(
-            self._quantizer,
+            quantizer,
             self.dimension,
             self.lists,
-            faiss.ScalarQuantizer.QT_8bit_direct_signed,
+            _SIGNED,
             faiss.METRIC_INNER_PRODUCT,
             False,  # codes of the vectors themselves, not of their distance to the centroid: they need not be decoded
         )
+
+    def _signed(self, vectors: Matrix) -> Matrix:
+        """Return the codes of vectors (N, D) as FAISS takes them in: numbers from -128 to 127."""
+        return self._codes.compute_codes(np.ascontiguousarray(vectors, np.float32)).astype(np.float32) - _MIDDLE
 
     def _asked(self, queries: Matrix) -> Matrix:
         """Return queries (N, D) as FAISS is to be asked."""

@@ -1,4 +1,4 @@
-"""Which list each vector is nearest to: by NumPy, or on a GPU where `faiss-gpu` is installed and finds one.
+"""Which list each vector is nearest to: by NumPy or FAISS, or on a GPU where `faiss-gpu` is installed and finds one.
 
 This is most of the work of making and filling lists, and all of it that a GPU is good for. Searches stay on the CPU.
 """
@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 _PRODUCTS_MIN = 1 << 17
 """Of a vector and a centroid: fewer are done before they have come to a GPU."""
+_MANY = 20
+"""Vectors from which on their lists are found by NumPy."""
 _TEMPORARY_BYTES = 64 << 20
 """Of the GPU's memory; FAISS would take 1.5 GB, beside a model that needs it."""
 
@@ -33,8 +35,20 @@ def nearest(vectors: Matrix, centroids: Matrix) -> Ids:
         found = gpu.nearest(vectors, centroids)
         if found is not None:
             return found
+    if len(vectors) < _MANY:
+        return by_faiss(vectors, centroids)
     lists: Ids = np.argmax(vectors @ centroids.T, axis=1)
     return lists
+
+
+def by_faiss(vectors: Matrix, centroids: Matrix) -> Ids:
+    """Return the same for any number of vectors, found by one thread."""
+    if not len(vectors):
+        return np.empty(0, np.int64)
+    _, found = faiss.knn(
+        np.ascontiguousarray(vectors), np.ascontiguousarray(centroids), 1, metric=faiss.METRIC_INNER_PRODUCT
+    )
+    return np.ascontiguousarray(found[:, 0])
 
 
 class _Gpu:
