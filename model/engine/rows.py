@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import pad, scaled_dot_product_attention
 
-from ...kernels.reference import attend
 from ..pool.memory_pool import MemoryPool
 from .step import Packed, Work
 
@@ -190,27 +189,29 @@ class RowAttention:
             rows[decoding.order] = query
         memories = decoding.memories if reads else 0
         part = slice(self.front - memories, self.front + decoding.length)
-        out = attend(
-            rows,
-            self.key[layer, : decoding.count, :, part],
-            self.value[layer, : decoding.count, :, part],
+        key, value = (held[layer, : decoding.count, :, part] for held in (self.key, self.value))
+        # The heads that share a KV head as so many queries of it: PyTorch would read it once for each of them.
+        out = scaled_dot_product_attention(
+            rows.view(decoding.count, key.shape[1], -1, key.shape[3]),
+            key,
+            value,
+            attn_mask=decoding.mask[..., decoding.memories - memories :],
             scale=scale,
-            mask=decoding.mask[..., decoding.memories - memories :],
         )
-        if decoding.order is not None:
-            out = out[decoding.order]
-        return out[None, :, :, 0]
+        out = out.reshape(decoding.count, -1, key.shape[3])
+        return (out if decoding.order is None else out[decoding.order])[None]
 
     def _prompt(self, layer: int, prompt: _Prompt, query: Tensor, scale: float, reads: bool) -> Tensor:
         """Queries (1, H, tokens, D) of one chunk of a prompt, to (1, tokens, H, D)."""
         memories = prompt.memories if reads else 0
         part = slice(self.front - memories, self.front + prompt.length)
         row = slice(prompt.row, prompt.row + 1)
-        out = attend(
+        out = scaled_dot_product_attention(
             query,
             self.key[layer, row, :, part],
             self.value[layer, row, :, part],
+            attn_mask=prompt.mask[..., prompt.memories - memories :],
             scale=scale,
-            mask=prompt.mask[..., prompt.memories - memories :],
+            enable_gqa=True,
         )
         return out.transpose(1, 2)
