@@ -122,9 +122,11 @@ def vectors_of(texts: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.
     return np.stack([vector_of(text) for text in texts]).reshape(len(texts), DIMENSION)
 
 
-def values_of(fingerprint: str, seq: int, text: str) -> bytes:
-    """The key-values of one memory: no two memories, models or seqs have the same."""
-    return shake_128(f"{fingerprint} {seq} {text}".encode()).digest(FINGERPRINTS[fingerprint])
+def values_of(fingerprint: str, seq: int, text: str, size: int | None = None) -> bytes:
+    """The key-values of one memory, `size` bytes in the place of the fingerprint's: no two memories, models or seqs
+    have the same.
+    """
+    return shake_128(f"{fingerprint} {seq} {text}".encode()).digest(size or FINGERPRINTS[fingerprint])
 
 
 _filters: dict[str, Filter] = {}
