@@ -17,9 +17,10 @@ from .collection import Collection
 from .disk.durable import TEMPORARY, disk_errors, make_directory, write_file
 from .disk.environment import DATA_FILE, DEADLY_FILE
 from .disk.lock_file import DirectoryLock
-from .disk.walk import set_aside
+from .disk.set_aside import WALK_AFTER, set_aside
 from .errors import AlreadyExists, Corrupted, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from .format import FORMAT, check_format
+from .shard import KEY_VALUES
 from .types import CollectionInfo, CompactReport, Quotas
 from .validation import check_collection, check_collection_name
 
@@ -42,8 +43,6 @@ _UNFINISHED = tuple(
     )
 )
 """What a crash while a file is written may leave, as patterns; any other file of that ending is somebody's own."""
-_UNRELEASED_MAX = 2
-"""Processes that end one after the other without closing the directory, until the next one looks what ends them."""
 _NUMBER = re.compile("[0-9]{8,}")
 
 
@@ -102,7 +101,7 @@ class DataDirectory:
         with self._using():
             if name not in self._open:
                 info, number = self._entry(name)
-                self._set_aside_deadly(self._directory(number))
+                self._set_aside_damaged(self._directory(number))
                 self._open[name] = Collection.open(self._directory(number), info, self._quotas)
             return self._open[name]
 
@@ -215,10 +214,11 @@ class DataDirectory:
                 "choose another name or drop it first"
             )
 
-    def _set_aside_deadly(self, collection: Path) -> None:
-        # What has ended them may be a damaged page, and would end this process too.
-        if self._lock_file.unreleased >= _UNRELEASED_MAX:
-            set_aside(sorted(file.parent for file in collection.glob(f"shard-*/*/{DATA_FILE}")))
+    def _set_aside_damaged(self, collection: Path) -> None:
+        environments = sorted(file.parent for file in collection.glob(f"shard-*/*/{DATA_FILE}"))
+        derived = [environment for environment in environments if environment.name == KEY_VALUES]
+        set_aside(environments, derived, self._lock_file.unreleased)
+        if self._lock_file.unreleased >= WALK_AFTER:
             self._lock_file.begin_anew()
 
     def _directory(self, number: int) -> Path:

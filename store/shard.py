@@ -78,7 +78,7 @@ from .validation import (
 T = TypeVar("T")
 
 _RECORDS = "records"
-_KEY_VALUES = "kv"
+KEY_VALUES = "kv"
 _SNAPSHOT = "index.snapshot"
 _WIDEN = 4
 """By how much more candidates are asked for when too few of them are live."""
@@ -121,7 +121,7 @@ class Shard:
         with ExitStack() as opened:
             records = Records.create(path / _RECORDS, identity)
             opened.callback(records.environment.close)
-            key_values = KeyValues.create(path / _KEY_VALUES, identity)
+            key_values = KeyValues.create(path / KEY_VALUES, identity)
             opened.pop_all()
         return cls(path, info, records, key_values, quotas)
 
@@ -138,7 +138,7 @@ class Shard:
             records = Records.open(path / _RECORDS)
             opened.callback(records.environment.close)
             _check_identity(path, records.identity, info, number)
-            key_values = KeyValues.open(path / _KEY_VALUES, records.identity)
+            key_values = KeyValues.open(path / KEY_VALUES, records.identity)
             opened.callback(key_values.environment.close)
             shard = cls(path, info, records, key_values, quotas)
             shard._derived.load()
@@ -438,7 +438,7 @@ class Shard:
             frozen(records.environment) as state,
         ):
             yield FrozenShard(
-                environments={_RECORDS: state, _KEY_VALUES: kv_state},
+                environments={_RECORDS: state, KEY_VALUES: kv_state},
                 documents=state.counts[records.documents.name],
                 memories=state.counts[records.memories.name],
                 position=records.position(state.txn),

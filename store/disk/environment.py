@@ -26,7 +26,7 @@ WriteTransaction: TypeAlias = "lmdb.Transaction[bytes]"
 
 DATA_FILE = "data.mdb"
 DEADLY_FILE = "deadly"
-"""Its presence says that reading the environment ends a process (walk.py)."""
+"""Its presence says that the environment must not be opened, and its text why (set_aside.py)."""
 _TABLES_MAX = 16
 _SPARE_TRANSACTIONS = 32
 _METAS = 2
@@ -310,11 +310,11 @@ class Environment:
             self._touched.add(table, key)
 
     def _open(self) -> None:
-        if (self.path / DEADLY_FILE).exists():
-            raise Corrupted(
-                f"{self.path} is damaged: its pages have ended processes; restore it from a copy, "
-                f"and remove {self.path / DEADLY_FILE}"
-            )
+        deadly = self.path / DEADLY_FILE
+        if deadly.exists():
+            with disk_errors(f"reading {deadly}"):
+                why = deadly.read_text(errors="replace")
+            raise Corrupted(f"{self.path} is damaged: {why}; restore it from a copy, and remove {deadly}")
         if (self.path / DATA_FILE).exists():
             with disk_errors(f"reading {self.path / DATA_FILE}"):
                 check_meta_pages(self.path / DATA_FILE)

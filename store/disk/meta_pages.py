@@ -15,7 +15,7 @@ _MAGIC = 0xBEEFC0DE
 _VERSION = 1
 _MAP_BYTES_MAX = 1 << 42
 """More than any environment's; a larger one finds no place in the addresses of a process."""
-_PAGE_BYTES = [1 << bits for bits in range(9, 17)]
+PAGE_BYTES = [1 << bits for bits in range(9, 17)]
 # Behind the page's header of 16 bytes: magic, version, address, map size, page size, two tables, last page, number.
 _META = struct.Struct("<16xII8xQI92xQQ")
 
@@ -27,13 +27,13 @@ def check_meta_pages(file: Path) -> None:
         Corrupted: they are not of one kind, or their numbers do not follow each other.
     """
     with open(file, "rb") as opened:
-        head = opened.read(_PAGE_BYTES[-1] + _META.size)
+        head = opened.read(PAGE_BYTES[-1] + _META.size)
     if len(head) < _META.size:
         return
     magic, version, map_bytes, page_bytes, last_page, first = _META.unpack_from(head)
     if magic != _MAGIC:
         return
-    if page_bytes not in _PAGE_BYTES:
+    if page_bytes not in PAGE_BYTES:
         raise Corrupted(
             f"{file} is damaged: its meta page speaks of pages of {page_bytes} bytes; restore it from a copy"
         )

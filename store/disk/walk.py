@@ -23,8 +23,8 @@ import lmdb
 
 from ..errors import Memory3Error, Unavailable
 from ..limits import KEY_VALUES_BYTES_MAX
-from .durable import disk_errors, write_file
-from .environment import DEADLY_FILE, Environment
+from .durable import disk_errors
+from .environment import Environment
 
 _DEADLY = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
 _BATCH = 1_000
@@ -38,23 +38,21 @@ _PLACES = [b"identity", *(bytes([byte]) for byte in range(256))]
 _log = logging.getLogger(__name__)
 
 
-def set_aside(environments: Sequence[Path]) -> None:
-    """Walk through environments that nobody has open, and mark those that a process does not live through."""
+def ended_by(environments: Sequence[Path]) -> dict[Path, str]:
+    """Walk through environments that nobody has open; return those that end a process, and by which signal."""
+    found: dict[Path, str] = {}
     remaining = list(environments)
     while remaining:
         try:
-            passed, ended_by = _walk(remaining)
+            passed, signal_name = _walk(remaining)
         except Unavailable as error:
             _log.warning("environments could not be walked through: %s", error)
-            return
-        if ended_by is None:
-            return
-        deadly = remaining[passed]
-        write_file(
-            deadly / DEADLY_FILE, f"Reading or changing this environment ends a process ({ended_by}).\n".encode()
-        )
-        _log.error("%s is damaged: whoever reads or changes it is ended by %s", deadly, ended_by)
+            break
+        if signal_name is None:
+            break
+        found[remaining[passed]] = signal_name
         del remaining[: passed + 1]
+    return found
 
 
 def _walk(environments: Sequence[Path]) -> tuple[int, str | None]:

@@ -25,6 +25,7 @@ from memory3.store.disk.environment import DATA_FILE, Environment
 from memory3.store.disk.free_pages import bytes_freed_since
 from memory3.store.disk.lock_file import DirectoryLock
 from memory3.store.disk.meta_pages import check_meta_pages
+from memory3.store.disk.page_check import fault
 from memory3.store.disk.quarantine import Quarantine
 from memory3.store.disk.seal import Damaged, seal
 from memory3.store.errors import Corrupted, InvalidArgument, Memory3Error
@@ -70,6 +71,12 @@ def loading_codecs(folder: Path) -> dict[str, Codec]:
             lambda commits: _file(folder / f"commits-{commits}", commits),
             lambda data: _freed(folder / DATA_FILE, data),
             same=lambda freed, _: freed > 0,
+        ),
+        "pages": _loading(
+            lambda c: c.randrange(5),
+            lambda commits: _file(folder / f"commits-{commits}", commits),
+            lambda data: _fit(folder / DATA_FILE, data),
+            same=lambda _, commits: True,
         ),
         "index": _loading(_index, lambda v: _saved_index(saved, v), lambda d: _loaded_index(saved, d)),
         "index, checksums right": _loading(
@@ -169,6 +176,13 @@ def _meta_pages(path: Path, commits: int) -> bytes:
 def _freed(file: Path, data: bytes) -> int:
     file.write_bytes(data)
     return bytes_freed_since(file, 0)
+
+
+def _fit(file: Path, data: bytes) -> None:
+    file.write_bytes(data)
+    unfit = fault(file)
+    if unfit:
+        raise Corrupted(unfit)
 
 
 def _check_meta_pages(file: Path, data: bytes) -> None:

@@ -7,7 +7,7 @@ import pytest
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
 from memory3.store.disk.environment import DATA_FILE, DEADLY_FILE
-from memory3.store.disk.walk import set_aside
+from memory3.store.disk.set_aside import set_aside
 from memory3.store.errors import Corrupted
 from memory3.store.placement import shard_of_key
 from memory3.tests.reliability.pages import PAGE, pages_in_use
@@ -49,6 +49,14 @@ def make_deadly(environment: Path, table: str) -> None:
     change_first_node(environment, table, 2, (environment / DATA_FILE).stat().st_size // PAGE)
 
 
+def misnumber(environment: Path) -> None:
+    """Let a page have another number, which LMDB does not look at."""
+    data = bytearray((environment / DATA_FILE).read_bytes())
+    page = next(page for page in pages_in_use(bytes(data)) if (page.kind, page.table) == ("leaf", "documents"))
+    data[page.start + 7] ^= 1
+    (environment / DATA_FILE).write_bytes(data)
+
+
 def ended_before(path: Path, times: int) -> None:
     """As if processes had ended without closing the directory."""
     (path / "lock").write_text(f"{times}")
@@ -68,29 +76,68 @@ def opened(path: Path) -> Iterator[Callable[[], Collection]]:
         directory.close()
 
 
-def test_what_is_whole_is_passed_and_unchanged(path: Path) -> None:
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if data files were too large to look at their pages before each opening."""
+    monkeypatch.setattr("memory3.store.disk.set_aside.LOOKED_AT_BYTES_MAX", 0)
+
+
+@pytest.mark.parametrize("ended", [0, 2])
+def test_what_is_whole_is_passed_and_unchanged(path: Path, ended: int) -> None:
     before = {environment: (environment / DATA_FILE).read_bytes() for environment in environments(path)}
-    set_aside(environments(path))
+    set_aside(environments(path), environments(path)[::2], ended)
     assert {environment: (environment / DATA_FILE).read_bytes() for environment in environments(path)} == before
     assert list(path.rglob(DEADLY_FILE)) == []
 
 
-def test_a_shard_that_ends_processes_is_left_out(path: Path, opened: Callable[[], Collection]) -> None:
+@pytest.mark.parametrize("ended", [0, 1, 2])
+def test_a_shard_that_ends_processes_is_left_out(path: Path, opened: Callable[[], Collection], ended: int) -> None:
     shard = environments(path)[2].parent
     make_deadly(shard / "records", "memories")
-    ended_before(path, 2)
+    ended_before(path, ended)
     collection = opened()
     assert [one.relative_to(shard).as_posix() for one in path.rglob(DEADLY_FILE)] == [f"records/{DEADLY_FILE}"]
     (hits,) = collection.recall(vector_of(KEYS[0] + LONG)[None], 100)
     assert {hit.key for hit in hits} == {key for key in KEYS if shard_of_key(key, SHARDS) != LOST}
-    with pytest.raises(Corrupted, match="its pages have ended processes; restore it from a copy, and remove"):
+    with pytest.raises(Corrupted, match=r"its pages .* \(.*\); restore it from a copy, and remove"):
         collection.get([key for key in KEYS if shard_of_key(key, SHARDS) == LOST])
 
 
+def test_what_does_not_fit_and_ends_nobody_is_opened(path: Path, opened: Callable[[], Collection]) -> None:
+    """A page of another number: what is on it is served, for as long as no process has ended."""
+    misnumber(environments(path)[1])
+    collection = opened()
+    assert list(path.rglob(DEADLY_FILE)) == []
+    assert collection.stats().missing_shards == ()
+    assert None not in collection.get(KEYS)
+
+
+def test_what_does_not_fit_is_not_opened_after_a_process_has_ended(
+    path: Path, opened: Callable[[], Collection]
+) -> None:
+    """Whether it was that, nobody knows."""
+    records = environments(path)[2 * LOST + 1]
+    misnumber(records)
+    ended_before(path, 1)
+    assert opened().stats().missing_shards == (LOST,)
+    assert "do not fit together (table 'documents' leads to a page of another kind)" in (
+        (records / DEADLY_FILE).read_text()
+    )
+
+
+def test_what_cannot_be_read_is_left_to_whoever_opens_it(path: Path) -> None:
+    for environment in environments(path):
+        (environment / DATA_FILE).unlink()
+        (environment / DATA_FILE).mkdir()
+    set_aside(environments(path), [], 1)
+    assert list(path.rglob(DEADLY_FILE)) == []
+
+
+@pytest.mark.usefixtures("large")
 def test_an_empty_key_does_not_end_the_walk(path: Path) -> None:
     change_first_node(environments(path)[1], "documents", 6, 0)
     make_deadly(environments(path)[3], "memories")
-    set_aside(environments(path))
+    set_aside(environments(path), [], 2)
     assert [one.parent for one in path.rglob(DEADLY_FILE)] == [environments(path)[3]]
 
 
@@ -102,9 +149,12 @@ def test_it_is_left_out_from_then_on(path: Path) -> None:
             assert directory.collection("default").stats().missing_shards == (LOST,)
 
 
-def test_key_values_that_end_processes_are_written_again(path: Path, opened: Callable[[], Collection]) -> None:
+@pytest.mark.parametrize("ended", [0, 2])
+def test_key_values_that_end_processes_are_written_again(
+    path: Path, opened: Callable[[], Collection], ended: int
+) -> None:
     make_deadly(environments(path)[0], "values")
-    ended_before(path, 2)
+    ended_before(path, ended)
     collection = opened()
     assert list(path.rglob(DEADLY_FILE)) == []
     lost = [key for key in KEYS if shard_of_key(key, SHARDS) == 0]
@@ -112,6 +162,15 @@ def test_key_values_that_end_processes_are_written_again(path: Path, opened: Cal
     assert collection.check(full=True).problems == ()
 
 
+@pytest.mark.usefixtures("large")
+def test_large_files_are_walked_through_once_processes_have_ended(path: Path, opened: Callable[[], Collection]) -> None:
+    make_deadly(environments(path)[2 * LOST + 1], "memories")
+    ended_before(path, 2)
+    assert opened().stats().missing_shards == (LOST,)
+    assert "end processes (SIGBUS)" in (environments(path)[2 * LOST + 1] / DEADLY_FILE).read_text()
+
+
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("times", [0, 1])
 def test_nobody_walks_before_processes_have_ended(path: Path, times: int) -> None:
     """It takes as long as reading everything."""

@@ -1,0 +1,264 @@
+"""Whether the pages of an LMDB file fit together: what LMDB takes for granted, and what some damage ends a process by.
+
+LMDB checks that a page which it is led to lies before the last one, and nothing within it: a wrong length leads it
+out of the page or out of the file (docs/reliability.md). Here all pages that the newest commit leads to are looked at,
+those of a level together: their kind, the places and lengths of their nodes, and that none is led to twice. What keys
+and values hold is not looked at; checksums are for that.
+
+`P` pages, `N` nodes, `B` bytes of a page.
+"""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .meta_pages import PAGE_BYTES
+
+Bytes = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.int64]
+
+_META_BYTES = 152
+_PAGE_BYTES = struct.Struct("<40xI")
+# The tables of free pages and of tables, the last page that was ever used, the number of the commit.
+_META = struct.Struct("<40x48s48sQQ")
+# Flags, depth, number of branch, leaf and overflow pages and of entries, root.
+_TABLE = struct.Struct("<4xHHQQQQQ")
+_NONE = (1 << 64) - 1
+_METAS = 2
+_HEADER_BYTES, _NODE_BYTES, _NUMBER_BYTES = 16, 8, 8
+_BRANCH, _LEAF, _OVERFLOW = 0x01, 0x02, 0x04
+_ELSEWHERE, _TABLE_RECORD = 0x01, 0x02
+"""Flags of a node: its data have pages of their own; they are the record of a table."""
+_KEY_BYTES_MAX = 511
+_DEPTH_MAX = 32
+_PAGES_MAX = 1 << 32
+_AT_ONCE = 1_024
+"""Pages looked at together."""
+
+
+class _Unfit(Exception):
+    """What does not fit, in words."""
+
+
+def fault(file: Path) -> str | None:
+    """Return what does not fit in a data file that nobody changes; it is read whole.
+
+    None if all fits, and where there are no pages to look at, which LMDB will refuse by itself.
+    """
+    data = file.read_bytes()
+    if len(data) < _META_BYTES:
+        return None
+    (page_bytes,) = _PAGE_BYTES.unpack_from(data)
+    if page_bytes not in PAGE_BYTES or len(data) < _METAS * page_bytes:
+        return None
+    try:
+        _Pages(data, page_bytes).check()
+    except _Unfit as unfit:
+        return str(unfit)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """What LMDB has written down of a table."""
+
+    name: str
+    flags: int
+    depth: int
+    branches: int
+    leaves: int
+    overflow: int
+    entries: int
+    root: int
+
+    @classmethod
+    def of(cls, name: str, record: bytes) -> "_Table":
+        return cls(name, *_TABLE.unpack(record))
+
+    @property
+    def pages(self) -> int:
+        return self.branches + self.leaves + self.overflow
+
+
+@dataclass(frozen=True, slots=True)
+class _Nodes:
+    """The nodes (N,) of pages (P, B): the row of each one's page, its place in that, and its fields."""
+
+    raw: Bytes
+    rows: Numbers
+    places: Numbers
+    low: Numbers
+    flags: Numbers
+    keys: Numbers
+
+    @property
+    def contents(self) -> Numbers:
+        return self.places + _NODE_BYTES + self.keys
+
+    def bytes_at(self, places: Numbers, chosen: npt.NDArray[np.bool_], count: int) -> Bytes:
+        """Return `count` bytes (N', count) at places (N,) of the chosen nodes, which lie within their pages."""
+        found: Bytes = self.raw[self.rows[chosen, None], places[chosen, None] + np.arange(count)]
+        return found
+
+
+class _Pages:
+    def __init__(self, data: bytes, page_bytes: int) -> None:
+        self._page_bytes = page_bytes
+        whole = len(data) // page_bytes
+        self._pages = np.frombuffer(data, np.uint8, whole * page_bytes).reshape(whole, page_bytes)
+        metas = [_META.unpack_from(self._pages[number]) for number in range(_METAS)]
+        free, main, self._last, _ = max(metas, key=lambda meta: meta[3])
+        self._free, self._main = _Table.of("free", free), _Table.of("main", main)
+        # Free pages at the end need not be in the file.
+        _need(self._last < _PAGES_MAX, self._main, f"has {self._last} pages")
+        self._seen = np.zeros(self._last + 1, np.bool_)
+        self._seen[:_METAS] = True
+
+    def check(self) -> None:
+        """Raise _Unfit if anything does not fit."""
+        for table in self._walk(self._main):
+            self._walk(table)
+        self._walk(self._free)
+
+    def _walk(self, table: _Table) -> list[_Table]:
+        """Look at all pages of a table; return the tables whose records are its values."""
+        if table.root == _NONE:
+            _need(not table.depth and not table.pages and not table.entries, table, "is empty, with pages")
+            return []
+        _need(0 < table.depth <= _DEPTH_MAX, table, f"is {table.depth} pages deep")
+        level, branches = np.array([min(table.root, np.iinfo(np.int64).max)], np.int64), 0
+        for _ in range(table.depth - 1):
+            self._claim(table, level, there=True)
+            branches += len(level)
+            level = np.concatenate([self._children(table, part) for part in _parts(level)])
+        self._claim(table, level, there=True)
+        _need((branches, len(level)) == (table.branches, table.leaves), table, "has another number of pages")
+        found: list[_Table] = []
+        entries = overflow = 0
+        for part in _parts(level):
+            nodes = self._leaves(table, part)
+            entries += len(nodes.rows)
+            overflow += self._elsewhere(table, nodes)
+            found += _records(table, nodes)
+            if table is self._free:
+                self._check_free(nodes)
+        _need((entries, overflow) == (table.entries, table.overflow), table, "has another number of values")
+        return found
+
+    def _claim(self, table: _Table, numbers: Numbers, there: bool) -> None:
+        """Note that a table leads to these pages, once, and that they may be led to."""
+        inside = (numbers >= 0) & (numbers <= self._last)
+        if there:
+            inside &= numbers < len(self._pages)
+        _need(bool(inside.all()), table, "leads out of the file")
+        _need(not self._seen[numbers].any(), table, "leads to a page of another")
+        self._seen[numbers] = True
+        _need(int(np.count_nonzero(self._seen[numbers])) == len(np.unique(numbers)), table, "leads to a page twice")
+
+    def _children(self, table: _Table, numbers: Numbers) -> Numbers:
+        nodes = self._nodes(table, numbers, _BRANCH)
+        first = np.append(True, nodes.rows[1:] != nodes.rows[:-1])
+        # All but the first of a page have a key: it is what tells which child to go to.
+        _need(bool((nodes.keys[~first] > 0).all()), table, "has a branch without a key")
+        self._fit(table, nodes, nodes.contents)
+        return nodes.low | nodes.flags << 32
+
+    def _leaves(self, table: _Table, numbers: Numbers) -> _Nodes:
+        nodes = self._nodes(table, numbers, _LEAF)
+        kinds = (0, _ELSEWHERE, _TABLE_RECORD) if table is self._main else (0, _ELSEWHERE)
+        _need(bool(np.isin(nodes.flags, kinds).all() and (nodes.keys > 0).all()), table, "has nodes of no kind")
+        sizes = np.where(nodes.flags & _ELSEWHERE, _NUMBER_BYTES, nodes.low)
+        self._fit(table, nodes, nodes.contents + sizes)
+        return nodes
+
+    def _nodes(self, table: _Table, numbers: Numbers, kind: int) -> _Nodes:
+        """Return the nodes of these pages, all of which lie within them up to their keys' lengths."""
+        raw = np.array(self._pages[numbers])
+        words = raw.view("<u2").astype(np.int64)
+        own, flags, lower, upper = raw[:, :8].copy().view("<u8")[:, 0], words[:, 5], words[:, 6], words[:, 7]
+        _need(bool((own == numbers).all() and (flags == kind).all()), table, "leads to a page of another kind")
+        # A branch of one child is no branch, but in the list of free pages.
+        least = _HEADER_BYTES + (4 if kind == _BRANCH and table is not self._free else 2)
+        fits = (lower >= least) & (lower <= upper) & (lower % 2 == 0) & (upper <= self._page_bytes)
+        _need(bool(fits.all()), table, "has a page whose nodes have no room")
+        counts = (lower - _HEADER_BYTES) // 2
+        rows = np.repeat(np.arange(len(numbers)), counts)
+        numbered = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        places = words[rows, _HEADER_BYTES // 2 + numbered]
+        inside = (places >= upper[rows]) & (places <= self._page_bytes - _NODE_BYTES) & (places % 2 == 0)
+        _need(bool(inside.all()), table, "has a node outside of its page")
+        low, high, of_node, keys = (words[rows, places // 2 + field] for field in range(4))
+        _need(bool((keys <= _KEY_BYTES_MAX).all()), table, "has a key that is too long")
+        return _Nodes(raw, rows, places, low | high << 16, of_node, keys)
+
+    def _fit(self, table: _Table, nodes: _Nodes, ends: Numbers) -> None:
+        """See that the nodes of each page, which end at `ends` (N,), fill it from the first to its end, one by one."""
+        order = np.lexsort((nodes.places, nodes.rows))
+        rows, starts, ends = nodes.rows[order], nodes.places[order], (ends + ends % 2)[order]
+        last = np.append(rows[1:] != rows[:-1], True)
+        following = np.where(last, self._page_bytes, np.append(starts[1:], 0))
+        _need(bool((ends == following).all()), table, "has nodes that overlap, or leave gaps")
+        first = np.append(True, last[:-1])
+        upper = nodes.raw.view("<u2")[rows[first], 7]
+        _need(bool((starts[first] == upper).all()), table, "has a page that begins elsewhere")
+
+    def _elsewhere(self, table: _Table, nodes: _Nodes) -> int:
+        """Look at the pages of values that have their own; return their number."""
+        chosen = nodes.flags & _ELSEWHERE > 0
+        if not chosen.any():
+            return 0
+        firsts = nodes.bytes_at(nodes.contents, chosen, _NUMBER_BYTES).view("<u8")[:, 0]
+        runs = (_HEADER_BYTES - 1 + nodes.low[chosen]) // self._page_bytes + 1
+        _need(bool((firsts <= self._last).all() and runs.sum() <= self._last), table, "leads out of the file")
+        heads = firsts.astype(np.int64)
+        places = np.arange(runs.sum()) - np.repeat(np.cumsum(runs) - runs, runs)
+        self._claim(table, np.repeat(heads, runs) + places, there=True)
+        head = self._pages[heads, :_HEADER_BYTES]
+        own, kinds, lengths = (
+            np.ascontiguousarray(head[:, part]).view(form)[:, 0]
+            for part, form in ((slice(0, 8), "<u8"), (slice(10, 12), "<u2"), (slice(12, 16), "<u4"))
+        )
+        fits = (own == firsts) & (kinds == _OVERFLOW) & (lengths == runs)
+        _need(bool(fits.all()), table, "leads to a value's pages, which are none")
+        return int(runs.sum())
+
+    def _check_free(self, nodes: _Nodes) -> None:
+        """See that the pages which these nodes of the list of free pages name are nobody's."""
+        for number in range(len(nodes.rows)):
+            chosen = np.arange(len(nodes.rows)) == number
+            size = int(nodes.low[number])
+            if nodes.flags[number] & _ELSEWHERE:
+                head = int(nodes.bytes_at(nodes.contents, chosen, _NUMBER_BYTES).view("<u8")[0, 0])
+                content = self._pages.reshape(-1)[head * self._page_bytes + _HEADER_BYTES :][:size]
+            else:
+                content = nodes.bytes_at(nodes.contents, chosen, size)[0]
+            _need(size >= _NUMBER_BYTES and not size % _NUMBER_BYTES, self._free, f"has an entry of {size} bytes")
+            numbers = np.ascontiguousarray(content).view("<u8")
+            count = int(numbers[0])
+            _need(count < len(numbers), self._free, f"has an entry of {count} pages")
+            named = numbers[1 : count + 1]
+            _need(bool((named <= self._last).all() and (named[:-1] > named[1:]).all()), self._free, "is out of order")
+            self._claim(self._free, named.astype(np.int64), there=False)
+
+
+def _records(table: _Table, nodes: _Nodes) -> list[_Table]:
+    found = []
+    for number in np.flatnonzero(nodes.flags & _TABLE_RECORD):
+        place, row = int(nodes.contents[number]), nodes.raw[nodes.rows[number]]
+        _need(int(nodes.low[number]) == _TABLE.size, table, "has a record of another size")
+        name = bytes(row[place - int(nodes.keys[number]) : place]).decode("utf-8", "backslashreplace")
+        found.append(_Table.of(name, bytes(row[place : place + _TABLE.size])))
+        _need(not found[-1].flags, found[-1], "is of another kind")
+    return found
+
+
+def _parts(numbers: Numbers) -> list[Numbers]:
+    return [numbers[start : start + _AT_ONCE] for start in range(0, len(numbers), _AT_ONCE)]
+
+
+def _need(holds: bool, table: _Table, otherwise: str) -> None:
+    if not holds:
+        raise _Unfit(f"table {table.name!r} {otherwise}")

@@ -1,0 +1,47 @@
+"""Which environments nobody may open, because a damaged page would end the process: found before one comes there."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from .durable import write_file
+from .environment import DATA_FILE, DEADLY_FILE
+from .page_check import fault
+from .walk import ended_by
+
+WALK_AFTER = 2
+"""Processes that end one after the other without closing a directory, until everything in it is walked through."""
+LOOKED_AT_BYTES_MAX = 64 << 20
+"""Of a data file whose pages are looked at before each opening, which takes up to a tenth of a second."""
+
+_log = logging.getLogger(__name__)
+
+
+def set_aside(environments: Sequence[Path], derived: Sequence[Path], ended: int) -> None:
+    """Mark those that must not be opened; `ended` processes have not closed them, one after the other.
+
+    Where pages do not fit together, what is `derived` can be made again and is refused at once. The others are when
+    they end a process that walks through them, or may have been what ended the last one.
+    """
+    unfit = {environment: found for environment in environments if (found := _unfit(environment))}
+    for environment, found in unfit.items():
+        _log.warning("%s is damaged: %s", environment, found)
+        if ended or environment in derived:
+            _refuse(environment, f"its pages do not fit together ({found})")
+    left = [environment for environment in environments if not (environment / DEADLY_FILE).exists()]
+    for environment, name in ended_by([one for one in left if one in unfit or ended >= WALK_AFTER]).items():
+        _refuse(environment, f"its pages end processes ({name})")
+
+
+def _unfit(environment: Path) -> str | None:
+    file = environment / DATA_FILE
+    # What cannot be read is told of by whoever opens it.
+    with suppress(OSError):
+        return fault(file) if file.stat().st_size <= LOOKED_AT_BYTES_MAX else None
+    return None
+
+
+def _refuse(environment: Path, why: str) -> None:
+    write_file(environment / DEADLY_FILE, why.encode())
+    _log.error("%s is damaged, and is not opened: %s", environment, why)
