@@ -34,7 +34,7 @@ _ELSEWHERE, _TABLE_RECORD = 0x01, 0x02
 """Flags of a node: its data have pages of their own; they are the record of a table."""
 _KEY_BYTES_MAX = 511
 _DEPTH_MAX = 32
-_PAGES_MAX = 1 << 32
+_PAGES_MAX = 1 << 28
 _AT_ONCE = 1_024
 """Pages looked at together."""
 
