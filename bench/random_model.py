@@ -10,8 +10,8 @@ That tokenizer knows fewer tokens than the vocabulary has. So that every token g
 output layer come in pairs, one the negative of the other, for the tokens that are whole characters; all others are 0.
 One of a pair is then above 0, and no token without a text can be the likeliest. The output layer costs what it would.
 
-Key-values are stored as int8. The paper's codes need codebooks trained on a model's key-values, and those of random
-weights are noise, which codes cannot make smaller: `memory3 train-codec` would make some, of the right cost.
+Key-values are stored as int8, because the paper's codes need codebooks trained on a model's key-values. `memory3
+train-codec` makes some for this model, which cost what those of a trained one do.
 """
 
 import argparse

@@ -9,8 +9,10 @@ and values hold is not looked at; checksums are for that.
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from .meta_pages import PAGE_BYTES
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
+T = TypeVar("T", Numbers, list[bytes])
 
 _META_BYTES = 152
 _PAGE_BYTES = struct.Struct("<40xI")
@@ -98,6 +101,19 @@ class _Nodes:
     def contents(self) -> Numbers:
         return self.places + _NODE_BYTES + self.keys
 
+    @property
+    def first(self) -> npt.NDArray[np.bool_]:
+        """Whether each is the first of its page."""
+        return np.append(True, self.rows[1:] != self.rows[:-1])
+
+    def keys_of(self, numbers: Numbers) -> list[bytes]:
+        """Return the keys of the nodes of these numbers."""
+        data = self.raw.tobytes()
+        starts = self.rows[numbers] * self.raw.shape[1] + self.places[numbers] + _NODE_BYTES
+        return [
+            data[start : start + size] for start, size in zip(starts.tolist(), self.keys[numbers].tolist(), strict=True)
+        ]
+
     def bytes_at(self, places: Numbers, chosen: npt.NDArray[np.bool_], count: int) -> Bytes:
         """Return `count` bytes (N', count) at places (N,) of the chosen nodes, which lie within their pages."""
         found: Bytes = self.raw[self.rows[chosen, None], places[chosen, None] + np.arange(count)]
@@ -130,21 +146,27 @@ class _Pages:
             return []
         _need(0 < table.depth <= _DEPTH_MAX, table, f"is {table.depth} pages deep")
         level, branches = np.array([min(table.root, np.iinfo(np.int64).max)], np.int64), 0
+        # The least key that each page of the level may have; of the first page there is none.
+        bounds: list[bytes] = [b""]
         for _ in range(table.depth - 1):
             self._claim(table, level, there=True)
             branches += len(level)
-            level = np.concatenate([self._children(table, part) for part in _parts(level)])
+            level, bounds = self._children(table, level, bounds)
         self._claim(table, level, there=True)
         _need((branches, len(level)) == (table.branches, table.leaves), table, "has another number of pages")
         found: list[_Table] = []
         entries = overflow = 0
-        for part in _parts(level):
+        last = b""
+        for part, least in zip(_parts(level), _parts(bounds), strict=True):
             nodes = self._leaves(table, part)
             entries += len(nodes.rows)
             overflow += self._elsewhere(table, nodes)
             found += _records(table, nodes)
             if table is self._free:
+                # Its keys are numbers, and in another order.
                 self._check_free(nodes)
+            else:
+                last = _in_order(table, nodes, least, last)
         _need((entries, overflow) == (table.entries, table.overflow), table, "has another number of values")
         return found
 
@@ -158,13 +180,23 @@ class _Pages:
         self._seen[numbers] = True
         _need(int(np.count_nonzero(self._seen[numbers])) == len(np.unique(numbers)), table, "leads to a page twice")
 
-    def _children(self, table: _Table, numbers: Numbers) -> Numbers:
-        nodes = self._nodes(table, numbers, _BRANCH)
-        first = np.append(True, nodes.rows[1:] != nodes.rows[:-1])
-        # All but the first of a page have a key: it is what tells which child to go to.
-        _need(bool((nodes.keys[~first] > 0).all()), table, "has a branch without a key")
-        self._fit(table, nodes, nodes.contents)
-        return nodes.low | nodes.flags << 32
+    def _children(self, table: _Table, numbers: Numbers, bounds: list[bytes]) -> tuple[Numbers, list[bytes]]:
+        """Return the children of branch pages, and the least key that each of them may have."""
+        children: list[Numbers] = []
+        found: list[bytes] = []
+        for part, least in zip(_parts(numbers), _parts(bounds), strict=True):
+            nodes = self._nodes(table, part, _BRANCH)
+            first = nodes.first
+            # All but the first of a page have a key: it is what tells which child to go to.
+            _need(bool((nodes.keys[~first] > 0).all()), table, "has a branch without a key")
+            self._fit(table, nodes, nodes.contents)
+            children.append(nodes.low | nodes.flags << 32)
+            keys = iter(nodes.keys_of(np.flatnonzero(~first)))
+            found += [
+                least[row] if of_page else next(keys)
+                for row, of_page in zip(nodes.rows.tolist(), first.tolist(), strict=True)
+            ]
+        return np.concatenate(children), found
 
     def _leaves(self, table: _Table, numbers: Numbers) -> _Nodes:
         nodes = self._nodes(table, numbers, _LEAF)
@@ -177,8 +209,9 @@ class _Pages:
     def _nodes(self, table: _Table, numbers: Numbers, kind: int) -> _Nodes:
         """Return the nodes of these pages, all of which lie within them up to their keys' lengths."""
         raw = np.array(self._pages[numbers])
-        words = raw.view("<u2").astype(np.int64)
-        own, flags, lower, upper = raw[:, :8].copy().view("<u8")[:, 0], words[:, 5], words[:, 6], words[:, 7]
+        words = raw.view("<u2")
+        own = raw[:, :8].copy().view("<u8")[:, 0]
+        flags, lower, upper = words[:, 5:8].T.astype(np.int64)
         _need(bool((own == numbers).all() and (flags == kind).all()), table, "leads to a page of another kind")
         # A branch of one child is no branch, but in the list of free pages.
         least = _HEADER_BYTES + (4 if kind == _BRANCH and table is not self._free else 2)
@@ -187,10 +220,10 @@ class _Pages:
         counts = (lower - _HEADER_BYTES) // 2
         rows = np.repeat(np.arange(len(numbers)), counts)
         numbered = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        places = words[rows, _HEADER_BYTES // 2 + numbered]
+        places = words[rows, _HEADER_BYTES // 2 + numbered].astype(np.int64)
         inside = (places >= upper[rows]) & (places <= self._page_bytes - _NODE_BYTES) & (places % 2 == 0)
         _need(bool(inside.all()), table, "has a node outside of its page")
-        low, high, of_node, keys = (words[rows, places // 2 + field] for field in range(4))
+        low, high, of_node, keys = (words[rows, places // 2 + field].astype(np.int64) for field in range(4))
         _need(bool((keys <= _KEY_BYTES_MAX).all()), table, "has a key that is too long")
         return _Nodes(raw, rows, places, low | high << 16, of_node, keys)
 
@@ -255,8 +288,23 @@ def _records(table: _Table, nodes: _Nodes) -> list[_Table]:
     return found
 
 
-def _parts(numbers: Numbers) -> list[Numbers]:
-    return [numbers[start : start + _AT_ONCE] for start in range(0, len(numbers), _AT_ONCE)]
+def _in_order(table: _Table, nodes: _Nodes, bounds: Sequence[bytes], last: bytes) -> bytes:
+    """See that the keys of leaves keep to the bounds by which they are found, from the `last` key before them on.
+
+    Of each page only the first and the last; the last of all is returned.
+    """
+    first = nodes.first
+    firsts = nodes.keys_of(np.flatnonzero(first))
+    lasts = nodes.keys_of(np.flatnonzero(np.append(first[1:], True)))
+    for bound, least, greatest in zip(bounds, firsts, lasts, strict=True):
+        _need(last < bound <= least if bound else not last, table, "has keys where nobody looks for them")
+        _need(least <= greatest, table, "has keys out of order")
+        last = greatest
+    return last
+
+
+def _parts(items: T) -> list[T]:
+    return [items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE)]
 
 
 def _need(holds: bool, table: _Table, otherwise: str) -> None:

@@ -158,6 +158,16 @@ def lead_twice(file: Path) -> None:
     put(file, second, data[first : first + 6])
 
 
+def in_leaf_after_first(at: int, content: bytes) -> Harm:
+    """In the first node of the second leaf of `records`."""
+
+    def harm(file: Path) -> None:
+        leaves = [page for page in pages_in_use(file.read_bytes()) if (page.kind, page.table) == ("leaf", "records")]
+        put(file, node_of(file, leaves[1]) + at, content)
+
+    return harm
+
+
 HARMS: dict[str, tuple[Harm, str]] = {
     "the number of a page": (in_page("leaf", "records", 0, b"\xff"), "page of another kind"),
     "a leaf that is a branch": (in_page("leaf", "records", 10, b"\x01"), "page of another kind"),
@@ -177,6 +187,10 @@ HARMS: dict[str, tuple[Harm, str]] = {
     "a record of another size": (in_node("leaf", "main", 6, b"\x03"), "overlap"),
     "a child behind the last page": (in_node("branch", "records", 0, b"\xff\xff\xff\xff"), "out of the file"),
     "a branch's empty key": (in_node("branch", "records", 6, b"\0\0", 1), "without a key"),
+    "a branch's greater key": (in_node("branch", "records", 8, b"z", 1), "where nobody looks"),
+    "a branch's smaller key": (in_node("branch", "records", 8, b"a", 1), "where nobody looks"),
+    "a first key that is too small": (in_leaf_after_first(8, b"a"), "where nobody looks"),
+    "a first key that is too great": (in_node("leaf", "records", 8, b"z"), "out of order"),
     "a child that is another's": (lead_twice, "twice"),
     "a value behind the last page": (in_value(0, b"\xff\xff\xff\xff"), "out of the file"),
     "a value on a meta page": (in_value(0, struct.pack("<Q", 0)), "page of another"),
