@@ -24,13 +24,20 @@ def set_aside(environments: Sequence[Path], derived: Sequence[Path], ended: int)
     Where pages do not fit together, what is `derived` can be made again and is refused at once. The others are when
     they end a process that walks through them, or may have been what ended the last one.
     """
-    unfit = {environment: found for environment in environments if (found := _unfit(environment))}
-    for environment, found in unfit.items():
-        _log.warning("%s is damaged: %s", environment, found)
-        if ended or environment in derived:
-            _refuse(environment, f"its pages do not fit together ({found})")
     left = [environment for environment in environments if not (environment / DEADLY_FILE).exists()]
-    for environment, name in ended_by([one for one in left if one in unfit or ended >= WALK_AFTER]).items():
+    suspects = []
+    for environment in left:
+        unfit = _unfit(environment)
+        if unfit is None:
+            continue
+        _log.warning("%s is damaged: %s", environment, unfit)
+        if ended or environment in derived:
+            _refuse(environment, f"its pages do not fit together ({unfit})")
+        else:
+            suspects.append(environment)
+    if ended >= WALK_AFTER:
+        suspects = [environment for environment in left if not (environment / DEADLY_FILE).exists()]
+    for environment, name in ended_by(suspects).items():
         _refuse(environment, f"its pages end processes ({name})")
 
 
