@@ -15,7 +15,7 @@ from .backup.progress import Progress, one_at_a_time
 from .catalog import Catalog, read_catalog, write_catalog
 from .collection import Collection
 from .disk.durable import TEMPORARY, disk_errors, make_directory, write_file
-from .disk.environment import DATA_FILE, DEADLY_FILE
+from .disk.environment import DATA_FILE, DEADLY_FILE, UNFIT_FILE
 from .disk.lock_file import DirectoryLock
 from .disk.set_aside import WALK_AFTER, set_aside
 from .errors import AlreadyExists, Corrupted, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
@@ -40,6 +40,7 @@ _UNFINISHED = tuple(
         f"{_SHARDS}/*/space",
         f"{_SHARDS}/*/{DATA_FILE}",
         f"{_SHARDS}/*/{DEADLY_FILE}",
+        f"{_SHARDS}/*/{UNFIT_FILE}",
     )
 )
 """What a crash while a file is written may leave, as patterns; any other file of that ending is somebody's own."""

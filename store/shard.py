@@ -421,7 +421,10 @@ class Shard:
             values = self._key_values.values.name
             self._quarantine([damage for damage in findings.damages if damage.table != values])
             self._expel([damage for damage in findings.damages if damage.table == values])
-            if findings.derived:
+            unfit = self._records.environment.unfit
+            if unfit is not None:
+                findings.problem(f"{self._records.environment.path} can be read and not changed: {unfit}")
+            elif findings.derived:
                 with self._writer:
                     self._derived.rebuild(findings.derived)
         return findings.report()

@@ -27,6 +27,8 @@ WriteTransaction: TypeAlias = "lmdb.Transaction[bytes]"
 DATA_FILE = "data.mdb"
 DEADLY_FILE = "deadly"
 """Its presence says that the environment must not be opened, and its text why (set_aside.py)."""
+UNFIT_FILE = "unfit"
+"""Its presence says that the environment must not be changed, and its text why."""
 _TABLES_MAX = 16
 _SPARE_TRANSACTIONS = 32
 _METAS = 2
@@ -174,6 +176,8 @@ class Environment:
         self._tables: list[Table[Any]] = []
         self._in_use = NestingReadWriteLock()
         self._touched: Touched | None = None
+        self.unfit: str | None = None
+        """Why this must not be changed; None if it may."""
         self.broken = False
         """LMDB came to damage, since this was opened or its data replaced."""
         self._open()
@@ -206,7 +210,9 @@ class Environment:
 
         Raises:
             ResourceExhausted: the disk or the map is full; nothing was changed.
+            Corrupted: its pages do not fit together, so that a change might do more harm.
         """
+        self._check_fit()
         with self._in_use.reading(), self.errors(), self.lmdb.begin(write=True) as txn:
             # The commit itself waits for the disk, and is nobody's turn.
             with READS.turn():
@@ -269,7 +275,11 @@ class Environment:
 
         Every change is seen by the reads that start after this, or is gathered from now on: one under way is waited
         for.
+
+        Raises:
+            Corrupted: its pages do not fit together, so that it is not changed.
         """
+        self._check_fit()
         with self._in_use.reading(), self.errors(), self.lmdb.begin(write=True):
             gathered, self._touched = self._touched or Touched(), Touched()
         return gathered
@@ -310,11 +320,12 @@ class Environment:
             self._touched.add(table, key)
 
     def _open(self) -> None:
-        deadly = self.path / DEADLY_FILE
-        if deadly.exists():
-            with disk_errors(f"reading {deadly}"):
-                why = deadly.read_text(errors="replace")
-            raise Corrupted(f"{self.path} is damaged: {why}; restore it from a copy, and remove {deadly}")
+        deadly = self._told(DEADLY_FILE)
+        if deadly is not None:
+            raise Corrupted(
+                f"{self.path} is damaged: {deadly}; restore it from a copy, and remove {self.path / DEADLY_FILE}"
+            )
+        self.unfit = self._told(UNFIT_FILE)
         if (self.path / DATA_FILE).exists():
             with disk_errors(f"reading {self.path / DATA_FILE}"):
                 check_meta_pages(self.path / DATA_FILE)
@@ -336,6 +347,18 @@ class Environment:
         with self.errors():
             for table in self._tables:
                 table.open(self.lmdb)
+
+    def _told(self, name: str) -> str | None:
+        file = self.path / name
+        with disk_errors(f"reading {file}"):
+            return file.read_text(errors="replace") if file.exists() else None
+
+    def _check_fit(self) -> None:
+        if self.unfit is not None:
+            raise Corrupted(
+                f"{self.path} is damaged: {self.unfit}; it can be read, and not changed: restore it from a copy, or "
+                "store its documents in another collection"
+            )
 
     def _oldest_seen(self) -> int | None:
         """Return the commit up to which the oldest read under way sees; None without any."""

@@ -1,4 +1,4 @@
-"""Which environments nobody may open, because a damaged page would end the process: found before one comes there."""
+"""Which environments nobody may open or change, because a damaged page would end the process: found before that."""
 
 import logging
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .durable import write_file
-from .environment import DATA_FILE, DEADLY_FILE
+from .environment import DATA_FILE, DEADLY_FILE, UNFIT_FILE
 from .page_check import fault
 from .walk import ended_by
 
@@ -19,36 +19,38 @@ _log = logging.getLogger(__name__)
 
 
 def set_aside(environments: Sequence[Path], derived: Sequence[Path], ended: int) -> None:
-    """Mark those that must not be opened; `ended` processes have not closed them, one after the other.
+    """Mark those that must not be opened, or not changed; `ended` processes, one after the other, have not closed them.
 
-    Where pages do not fit together, what is `derived` can be made again and is refused at once. The others are when
-    they end a process that walks through them, or may have been what ended the last one.
+    Where pages do not fit together, what is `derived` can be made again and is refused at once. The others can be read,
+    unless that ends a process that walks through them, or may have been what ended the last one. A change of such pages
+    would end the process, or do more harm.
     """
     left = [environment for environment in environments if not (environment / DEADLY_FILE).exists()]
     suspects = []
     for environment in left:
         unfit = _unfit(environment)
         if unfit is None:
-            continue
-        _log.warning("%s is damaged: %s", environment, unfit)
-        if ended or environment in derived:
-            _refuse(environment, f"its pages do not fit together ({unfit})")
+            (environment / UNFIT_FILE).unlink(missing_ok=True)
+        elif ended or environment in derived:
+            _mark(environment, DEADLY_FILE, unfit)
         else:
+            _mark(environment, UNFIT_FILE, unfit)
             suspects.append(environment)
     if ended >= WALK_AFTER:
         suspects = [environment for environment in left if not (environment / DEADLY_FILE).exists()]
     for environment, name in ended_by(suspects).items():
-        _refuse(environment, f"its pages end processes ({name})")
+        _mark(environment, DEADLY_FILE, f"its pages end processes ({name})")
 
 
 def _unfit(environment: Path) -> str | None:
     file = environment / DATA_FILE
     # What cannot be read is told of by whoever opens it.
     with suppress(OSError):
-        return fault(file) if file.stat().st_size <= LOOKED_AT_BYTES_MAX else None
+        found = fault(file) if file.stat().st_size <= LOOKED_AT_BYTES_MAX else None
+        return found and f"its pages do not fit together ({found})"
     return None
 
 
-def _refuse(environment: Path, why: str) -> None:
-    write_file(environment / DEADLY_FILE, why.encode())
-    _log.error("%s is damaged, and is not opened: %s", environment, why)
+def _mark(environment: Path, name: str, why: str) -> None:
+    write_file(environment / name, why.encode())
+    _log.error("%s is damaged, and is not %s: %s", environment, "opened" if name == DEADLY_FILE else "changed", why)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
-from memory3.store.disk.environment import DATA_FILE, DEADLY_FILE
+from memory3.store.disk.environment import DATA_FILE, DEADLY_FILE, UNFIT_FILE
+from memory3.store.disk.page_check import fault
 from memory3.store.disk.set_aside import set_aside
 from memory3.store.errors import Corrupted
 from memory3.store.placement import shard_of_key
@@ -103,13 +104,41 @@ def test_a_shard_that_ends_processes_is_left_out(path: Path, opened: Callable[[]
         collection.get([key for key in KEYS if shard_of_key(key, SHARDS) == LOST])
 
 
-def test_what_does_not_fit_and_ends_nobody_is_opened(path: Path, opened: Callable[[], Collection]) -> None:
-    """A page of another number: what is on it is served, for as long as no process has ended."""
-    misnumber(environments(path)[1])
+def test_what_does_not_fit_and_ends_nobody_is_read_and_not_changed(
+    path: Path, opened: Callable[[], Collection]
+) -> None:
+    """A page of another number: what is on it is served."""
+    whole, records = (environments(path)[number] for number in (1, 2 * LOST + 1))
+    misnumber(records)
     collection = opened()
-    assert list(path.rglob(DEADLY_FILE)) == []
+    assert [one.parent for one in path.rglob(UNFIT_FILE)] == [records]
     assert collection.stats().missing_shards == ()
     assert None not in collection.get(KEYS)
+    for key in KEYS:
+        if shard_of_key(key, SHARDS) == LOST:
+            with pytest.raises(
+                Corrupted, match=r"another kind.*it can be read, and not changed: restore it from a copy"
+            ):
+                collection.delete([key])
+        else:
+            collection.upsert([embedded(key, "anew")])
+    with pytest.raises(Corrupted, match="not changed"):
+        collection.compact()
+    assert any("can be read and not changed: its pages" in problem for problem in collection.check(False).problems)
+    assert None not in collection.get(KEYS)
+    assert fault(whole / DATA_FILE) is None
+
+
+def test_what_fits_again_is_changed_again(path: Path) -> None:
+    """A copy in its place."""
+    records = environments(path)[1]
+    copy = (records / DATA_FILE).read_bytes()
+    misnumber(records)
+    set_aside(environments(path), [], 0)
+    assert (records / UNFIT_FILE).exists()
+    (records / DATA_FILE).write_bytes(copy)
+    set_aside(environments(path), [], 0)
+    assert not (records / UNFIT_FILE).exists()
 
 
 def test_what_does_not_fit_is_not_opened_after_a_process_has_ended(
