@@ -20,6 +20,12 @@ COUNT = 60
 MODEL = "model"
 
 
+@pytest.fixture(autouse=True)
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if data files were too large to look at their pages before each opening."""
+    monkeypatch.setattr("memory3.store.disk.set_aside.LOOKED_AT_BYTES_MAX", 0)
+
+
 @pytest.fixture
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if there were too many key-values to be looked through at each opening."""
