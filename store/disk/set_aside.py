@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from .durable import write_file
+from .durable import remove_file, write_file
 from .environment import DATA_FILE, DEADLY_FILE, UNFIT_FILE
 from .page_check import fault
 from .walk import ended_by
@@ -30,7 +30,7 @@ def set_aside(environments: Sequence[Path], derived: Sequence[Path], ended: int)
     for environment in left:
         unfit = _unfit(environment)
         if unfit is None:
-            (environment / UNFIT_FILE).unlink(missing_ok=True)
+            remove_file(environment / UNFIT_FILE)
         elif ended or environment in derived:
             _mark(environment, DEADLY_FILE, unfit)
         else:
