@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..errors import Corrupted
 
-_MAGIC = 0xBEEFC0DE
-_VERSION = 1
+MAGIC = 0xBEEFC0DE
+VERSION = 1
 _MAP_BYTES_MAX = 1 << 42
 """More than any environment's; a larger one finds no place in the addresses of a process."""
 PAGE_BYTES = [1 << bits for bits in range(9, 17)]
@@ -31,7 +31,7 @@ def check_meta_pages(file: Path) -> None:
     if len(head) < _META.size:
         return
     magic, version, map_bytes, page_bytes, last_page, first = _META.unpack_from(head)
-    if magic != _MAGIC:
+    if magic != MAGIC:
         return
     if page_bytes not in PAGE_BYTES:
         raise Corrupted(
@@ -42,7 +42,7 @@ def check_meta_pages(file: Path) -> None:
     other_magic, other_version, other_map_bytes, _, other_last_page, second = _META.unpack_from(head, page_bytes)
     if (magic, version) != (other_magic, other_version):
         raise Corrupted(f"{file} is damaged: its two meta pages differ in what they are; restore it from a copy")
-    if version != _VERSION:
+    if version != VERSION:
         return
     reach = max(map_bytes, other_map_bytes, (max(last_page, other_last_page) + 1) * page_bytes)
     if reach > _MAP_BYTES_MAX:

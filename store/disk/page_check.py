@@ -17,14 +17,15 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .meta_pages import PAGE_BYTES
+from .meta_pages import MAGIC, PAGE_BYTES, VERSION
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
 T = TypeVar("T", Numbers, list[bytes])
 
 _META_BYTES = 152
-_PAGE_BYTES = struct.Struct("<40xI")
+_KIND = struct.Struct("<16xII16xI")
+"""Of a meta page: magic, version, size of a page."""
 # The tables of free pages and of tables, the last page that was ever used, the number of the commit.
 _META = struct.Struct("<40x48s48sQQ")
 # Flags, depth, number of branch, leaf and overflow pages and of entries, root.
@@ -54,8 +55,8 @@ def fault(file: Path) -> str | None:
     data = file.read_bytes()
     if len(data) < _META_BYTES:
         return None
-    (page_bytes,) = _PAGE_BYTES.unpack_from(data)
-    if page_bytes not in PAGE_BYTES or len(data) < _METAS * page_bytes:
+    magic, version, page_bytes = _KIND.unpack_from(data)
+    if (magic, version) != (MAGIC, VERSION) or page_bytes not in PAGE_BYTES or len(data) < _METAS * page_bytes:
         return None
     try:
         _Pages(data, page_bytes).check()

@@ -104,6 +104,15 @@ def test_a_file_without_pages_is_left_to_lmdb(file: Path, size: int) -> None:
     assert fault(file) is None
 
 
+@pytest.mark.parametrize("at", [16, 20, 40])
+def test_pages_of_another_kind_are_left_to_lmdb(file: Path, at: int) -> None:
+    """Another program's file, another version's, or pages of a size that there is none of."""
+    harm = in_page("leaf", "records", 10, b"\x01")
+    harm(file)
+    put(file, at, b"\x55")
+    assert fault(file) is None
+
+
 def test_a_file_that_is_cut_short(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: 8 * PAGE])
     assert fault(file) is not None
