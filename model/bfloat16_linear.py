@@ -2,7 +2,8 @@
 
 PyTorch's library for it (oneDNN) compiles a program for each number of rows that it meets and keeps a thousand of them:
 half a gigabyte for an embedder, whose texts come in all lengths. So rows are multiplied in blocks of one size, and what
-is left over in steps of a few.
+is left over in steps of a few. With AMX it also sums in another order for another number of rows, so that a row's
+product would depend on what stands beside it: there all blocks are whole.
 """
 
 import torch
@@ -11,14 +12,20 @@ from torch.nn.functional import linear, pad
 
 BLOCK_ROWS = 256
 _STEP_ROWS = 16
-_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+_AMX = "amx_bf16"
+AMX_BLOCK_ROWS = 128
+"""More would suit batches, fewer a single text."""
+_INSTRUCTIONS = ("avx512_bf16", _AMX)
 """Without one of them products of bfloat16 are slower than those of float32. ARM's have not been tried."""
 
 
 def multiplies_bfloat16() -> bool:
     """Whether this CPU is made for products of bfloat16."""
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in _INSTRUCTIONS)
+    return any(_has(name) for name in _INSTRUCTIONS)
+
+
+def _has(instructions: str) -> bool:
+    return bool(torch.cpu.get_capabilities().get(instructions, False))
 
 
 def multiply_in_bfloat16(module: nn.Module) -> None:
@@ -43,14 +50,16 @@ class Bfloat16Linear(nn.Module):
         super().__init__()
         self.register_buffer("weight", layer.weight.detach().bfloat16())
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().bfloat16())
+        whole = _has(_AMX)
+        self._block, self._step = (AMX_BLOCK_ROWS, AMX_BLOCK_ROWS) if whole else (BLOCK_ROWS, _STEP_ROWS)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1]).bfloat16()
-        parts = [self._multiply(block) for block in rows.split(BLOCK_ROWS)]
+        parts = [self._multiply(block) for block in rows.split(self._block)]
         out = parts[0] if len(parts) == 1 else torch.cat(parts)
         return out.to(x.dtype).view(*x.shape[:-1], -1)
 
     def _multiply(self, rows: Tensor) -> Tensor:
-        """Rows (up to BLOCK_ROWS, inputs) to (as many, outputs)."""
-        missing = -len(rows) % _STEP_ROWS
+        """Rows (up to a block, inputs) to (as many, outputs)."""
+        missing = -len(rows) % self._step
         return linear(pad(rows, (0, 0, 0, missing)) if missing else rows, self.weight, self.bias)[: len(rows)]
