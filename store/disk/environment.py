@@ -356,8 +356,8 @@ class Environment:
     def _check_fit(self) -> None:
         if self.unfit is not None:
             raise Corrupted(
-                f"{self.path} is damaged: {self.unfit}; it can be read, and not changed: restore it from a copy, or "
-                "store its documents in another collection"
+                f"{self.path} is damaged: {self.unfit}; it can be read, and not changed: restore it from a copy and "
+                f"remove {self.path / UNFIT_FILE}, or store its documents in another collection"
             )
 
     def _oldest_seen(self) -> int | None:

@@ -1,7 +1,7 @@
 """Which environments nobody may open or change, because a damaged page would end the process: found before that."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +14,8 @@ WALK_AFTER = 2
 """Processes that end one after the other without closing a directory, until everything in it is walked through."""
 LOOKED_AT_BYTES_MAX = 64 << 20
 """Of a data file whose pages are looked at before each opening, which takes up to a tenth of a second."""
+LOOKED_AT_TOGETHER_BYTES_MAX = 256 << 20
+"""Of all files that are looked at before an opening."""
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +29,7 @@ def set_aside(environments: Sequence[Path], derived: Sequence[Path], ended: int)
     """
     left = [environment for environment in environments if not (environment / DEADLY_FILE).exists()]
     suspects = []
-    for environment in left:
-        unfit = _unfit(environment)
+    for environment, unfit in _looked_at(left):
         if unfit is None:
             remove_file(environment / UNFIT_FILE)
         elif ended or environment in derived:
@@ -42,13 +43,23 @@ def set_aside(environments: Sequence[Path], derived: Sequence[Path], ended: int)
         _mark(environment, DEADLY_FILE, f"its pages end processes ({name})")
 
 
-def _unfit(environment: Path) -> str | None:
-    file = environment / DATA_FILE
-    # What cannot be read is told of by whoever opens it.
-    with suppress(OSError):
-        found = fault(file) if file.stat().st_size <= LOOKED_AT_BYTES_MAX else None
-        return found and f"its pages do not fit together ({found})"
-    return None
+def _looked_at(environments: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
+    """Yield the environments of small files, and what does not fit in each; the smallest first, as many as may be."""
+    sizes: dict[Path, int] = {}
+    for environment in environments:
+        # What cannot be read is told of by whoever opens it.
+        with suppress(OSError):
+            sizes[environment] = (environment / DATA_FILE).stat().st_size
+    left = LOOKED_AT_TOGETHER_BYTES_MAX
+    for environment in sorted(sizes, key=sizes.__getitem__):
+        left -= sizes[environment]
+        if sizes[environment] > LOOKED_AT_BYTES_MAX or left < 0:
+            return
+        try:
+            found = fault(environment / DATA_FILE)
+        except OSError:
+            continue
+        yield environment, found and f"its pages do not fit together ({found})"
 
 
 def _mark(environment: Path, name: str, why: str) -> None:

@@ -50,10 +50,10 @@ def make_deadly(environment: Path, table: str) -> None:
     change_first_node(environment, table, 2, (environment / DATA_FILE).stat().st_size // PAGE)
 
 
-def misnumber(environment: Path) -> None:
+def misnumber(environment: Path, table: str = "documents") -> None:
     """Let a page have another number, which LMDB does not look at."""
     data = bytearray((environment / DATA_FILE).read_bytes())
-    page = next(page for page in pages_in_use(bytes(data)) if (page.kind, page.table) == ("leaf", "documents"))
+    page = next(page for page in pages_in_use(bytes(data)) if (page.kind, page.table) == ("leaf", table))
     data[page.start + 7] ^= 1
     (environment / DATA_FILE).write_bytes(data)
 
@@ -127,6 +127,22 @@ def test_what_does_not_fit_and_ends_nobody_is_read_and_not_changed(
     assert any("can be read and not changed: its pages" in problem for problem in collection.check(False).problems)
     assert None not in collection.get(KEYS)
     assert fault(whole / DATA_FILE) is None
+
+
+def test_what_was_not_looked_at_again_stays_as_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest files are looked at, as far as that takes no time."""
+    smallest, *_, largest = sorted(environments(path), key=lambda one: (one / DATA_FILE).stat().st_size)
+    for environment in (smallest, largest):
+        misnumber(environment, "documents" if environment.name == "records" else "values")
+    set_aside(environments(path), [], 0)
+    assert {one.parent for one in path.rglob(UNFIT_FILE)} == {smallest, largest}
+    monkeypatch.setattr(
+        "memory3.store.disk.set_aside.LOOKED_AT_TOGETHER_BYTES_MAX", (smallest / DATA_FILE).stat().st_size
+    )
+    for environment in (smallest, largest):
+        (environment / UNFIT_FILE).write_text("as it was")
+    set_aside(environments(path), [], 0)
+    assert (largest / UNFIT_FILE).read_text() == "as it was" != (smallest / UNFIT_FILE).read_text()
 
 
 def test_what_fits_again_is_changed_again(path: Path) -> None:
