@@ -178,8 +178,8 @@ class _Pages:
             inside &= numbers < len(self._pages)
         _need(bool(inside.all()), table, "leads out of the file")
         _need(not self._seen[numbers].any(), table, "leads to a page of another")
+        _need(len(np.unique(numbers)) == len(numbers), table, "leads to a page twice")
         self._seen[numbers] = True
-        _need(int(np.count_nonzero(self._seen[numbers])) == len(np.unique(numbers)), table, "leads to a page twice")
 
     def _children(self, table: _Table, numbers: Numbers, bounds: list[bytes]) -> tuple[Numbers, list[bytes]]:
         """Return the children of branch pages, and the least key that each of them may have."""
