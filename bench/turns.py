@@ -1,9 +1,8 @@
-"""What taking turns at LMDB (store/disk/turns.py) gives several callers in one process: three ways, one after another.
+"""What taking turns at LMDB (store/disk/turns.py) gives several callers in one process: with and without, in turns.
 
     python bench/turns.py runs/store/work-10000-10000-500
 
-The folder is a work of bench/store.py, which made it. Calls a second, the median of the rounds: without turns, with
-turns that are given up for each search of the index, and as they are, kept in a short search.
+The folder is a work of bench/store.py, which made it. Calls a second, the median of the rounds.
 """
 
 import argparse
@@ -22,7 +21,6 @@ from memory3.bench.peers.memory3_store import PEER, Memory3Store
 from memory3.bench.peers.timing import calls_per_second
 from memory3.bench.peers.work import K, Work, load_work
 from memory3.store.disk.turns import READS
-from memory3.store.index import inverted
 
 CALLERS = (1, 4, 16)
 
@@ -39,17 +37,17 @@ def main() -> None:
         store = Memory3Store(Path(folder) / "data", work.size)
         measures.load(store, work, 3_600)
         loads = _loads(store, work, options.seconds)
-        found: dict[tuple[str, str], list[float]] = {}
+        found: dict[tuple[str, bool], list[float]] = {}
         for _ in range(options.rounds):
-            for way, run in WAYS.items():
+            for taken in (False, True):
                 for name, load in loads.items():
-                    found.setdefault((name, way), []).append(run(load))
+                    found.setdefault((name, taken), []).append(load() if taken else _without(load))
         store.close()
     print(machine_line(), end="\n\n")
-    print(f"| calls a second | {' | '.join(WAYS)} |\n{'|---' * (1 + len(WAYS))}|")
+    print("| calls a second | without turns | with turns | ratio |\n|---|---|---|---|")
     for name in loads:
-        rates = [median(found[name, way]) for way in WAYS]
-        print(f"| {name} | {' | '.join(f'{rate:,.0f} ({rate / rates[0]:.2f})' for rate in rates)} |")
+        rates = [median(found[name, taken]) for taken in (False, True)]
+        print(f"| {name} | {rates[0]:,.0f} | {rates[1]:,.0f} | {rates[1] / rates[0]:.2f} |")
 
 
 def _loads(store: Memory3Store, work: Work, seconds: float) -> dict[str, Callable[[], float]]:
@@ -71,18 +69,6 @@ def _without(load: Callable[[], float]) -> float:
     # Nobody ever has the turn, and nobody waits for it.
     with patch.object(READS, "_take", lambda: None):
         return load()
-
-
-def _given_up(load: Callable[[], float]) -> float:
-    with patch.object(inverted, "LONG_COMPONENTS", 0):
-        return load()
-
-
-WAYS: dict[str, Callable[[Callable[[], float]], float]] = {
-    "without turns": _without,
-    "given up in each search": _given_up,
-    "with turns": lambda load: load(),
-}
 
 
 if __name__ == "__main__":

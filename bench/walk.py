@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from memory3.bench.machine import machine_line
 from memory3.store.directory import DataDirectory
+from memory3.store.disk.page_check import fault
 from memory3.store.disk.walk import ended_by
 from memory3.store.format import decode_value_key
 from memory3.store.types import Document, EmbeddedDocument, Reference
@@ -55,6 +56,7 @@ def main() -> None:
         print(f"{machine_line()}; {arguments.memories} memories, {size / 2**20:.0f} MiB")
         print("| what | seconds |\n|---|---|")
         for file in files:
+            print_row(f"look at the pages of {file.parent.name}", partial(fault, file))
             print_row(f"walk through {file.parent.name}", partial(ended_by, [file.parent]))
         with DataDirectory.open(path) as directory:
             print_row("open the collection", lambda: directory.collection("default"))

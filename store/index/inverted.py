@@ -5,7 +5,6 @@ FAISS crashes when lists are changed under a search, and `VectorIndex` keeps the
 """
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import faiss
@@ -34,8 +33,6 @@ grows is built anew in one go; before it comes to that, the index is clustered a
 _TABLE: int = faiss.DirectMap.Hashtable  # type: ignore[attr-defined]  # missing in FAISS's stubs
 _NO_TABLE: int = faiss.DirectMap.NoMap  # type: ignore[attr-defined]
 _SIGNED = faiss.ScalarQuantizer.QT_8bit_direct_signed
-LONG_COMPONENTS = 1 << 20
-"""Of vectors compared in a search that others should not wait for, a tenth of a millisecond (bench/turns.py)."""
 _MIDDLE = 128
 """The byte that FAISS takes for zero."""
 _GREATEST = 127
@@ -143,11 +140,8 @@ class InvertedLists:
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe = min(probes, self.lists)
         parameters.sel = selector
-        asked = self._asked(queries)
-        compared = len(queries) * (self.lists + self.count * parameters.nprobe / self.lists) * self.dimension
-        # Who gives up the turn for a shorter one waits longer to get it again.
-        with READS.aside() if compared > LONG_COMPONENTS else nullcontext():
-            scores, ids = self._faiss.search(asked, k, params=parameters)
+        with READS.aside():
+            scores, ids = self._faiss.search(self._asked(queries), k, params=parameters)
         return scores, ids
 
     def ids(self) -> Ids:

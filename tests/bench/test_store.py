@@ -183,6 +183,5 @@ def test_turns_are_measured_with_and_without(
     turns.main()
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
     assert [row[0] for row in rows] == ["| recalls of 1", "| recalls of 4", "| recalls of 16", "| mixed load of 4"]
-    assert [len(row) for row in rows] == [1 + len(turns.WAYS)] * len(rows)
-    assert all(float(rate.split(" (")[0].replace(",", "")) > 0 for row in rows for rate in row[1:])
+    assert all(float(row[1].replace(",", "")) > 0 and float(row[2].replace(",", "")) > 0 for row in rows)
     assert list(tmp_path.iterdir()) == []

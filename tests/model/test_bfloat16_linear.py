@@ -3,7 +3,8 @@
 import pytest
 import torch
 from memory3.bench.memory import memory_bytes
-from memory3.model.bfloat16_linear import BLOCK_ROWS, Bfloat16Linear, multiply_in_bfloat16
+from memory3.model import bfloat16_linear as module
+from memory3.model.bfloat16_linear import AMX_BLOCK_ROWS, BLOCK_ROWS, Bfloat16Linear, multiply_in_bfloat16
 from torch import nn
 
 
@@ -30,6 +31,21 @@ def test_a_row_does_not_depend_on_the_others(layer: nn.Linear) -> None:
     assert torch.equal(rounded(x)[-4:], rounded(x[-4:]))
 
 
+def test_with_amx_all_products_are_of_as_many_rows(layer: nn.Linear, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On any CPU: what hangs on the number of rows is seen on few of them."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    rounded, rows = Bfloat16Linear(layer), set()
+
+    def multiply(x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        rows.add(len(x))
+        return nn.functional.linear(x, *others)
+
+    monkeypatch.setattr(module, "linear", multiply)
+    for number in (1, AMX_BLOCK_ROWS, AMX_BLOCK_ROWS + 1, 3 * AMX_BLOCK_ROWS - 1):
+        assert rounded(torch.randn(number, 96)).shape == (number, 40)
+    assert rows == {AMX_BLOCK_ROWS}
+
+
 def test_a_layer_without_bias() -> None:
     layer = nn.Linear(16, 8, bias=False)
     x = torch.randn(5, 16)
@@ -37,12 +53,12 @@ def test_a_layer_without_bias() -> None:
 
 
 def test_linear_layers_are_replaced_wherever_they_are(layer: nn.Linear) -> None:
-    module = nn.Sequential(layer, nn.GELU(), nn.Sequential(nn.LayerNorm(40), nn.Linear(40, 4)))
-    multiply_in_bfloat16(module)
-    assert [type(one) for one in module.modules() if isinstance(one, nn.Linear | Bfloat16Linear)] == 2 * [
+    layers = nn.Sequential(layer, nn.GELU(), nn.Sequential(nn.LayerNorm(40), nn.Linear(40, 4)))
+    multiply_in_bfloat16(layers)
+    assert [type(one) for one in layers.modules() if isinstance(one, nn.Linear | Bfloat16Linear)] == 2 * [
         Bfloat16Linear
     ]
-    assert module(torch.randn(7, 96)).shape == (7, 4)
+    assert layers(torch.randn(7, 96)).shape == (7, 4)
 
 
 def test_rows_of_every_number_take_little_memory() -> None:
