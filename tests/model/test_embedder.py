@@ -54,10 +54,17 @@ def test_products_of_bfloat16_give_the_vectors_of_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("able", "taken"), [({"avx512_bf16": True}, True), ({"avx512_bf16": False}, False), ({}, False)]
+    ("able", "taken"),
+    [
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, True),
+        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, False),
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, True),
+        ({"avx512_bf16": False, "amx_bf16": False, "cpu_name": "AMD EPYC"}, False),
+        ({}, False),
+    ],
 )
-def test_a_cpu_that_is_made_for_it_multiplies_bfloat16(
-    able: dict[str, bool], taken: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_cpu_that_is_quicker_at_it_multiplies_bfloat16(
+    able: dict[str, object], taken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
