@@ -157,8 +157,8 @@ def _alone(rows: "Matrix", asked: "Matrix", recalls: list[float]) -> str:
     ]
 
     def search(batch: "Matrix", selection: "Allowed | None" = None) -> "list[Proposal]":
-        with index.reading():
-            return index.search(batch, candidates_for(K), lambda seqs: (seqs, rows[np.array(seqs) - 1]), selection)
+        found = index.search(batch, candidates_for(K), selection)
+        return found.ranked(lambda seqs: (seqs, rows[np.array(seqs) - 1]))
 
     lines += _found(search, rows, asked, recalls)
     return _table(f"{len(rows):,} vectors, our index alone:", lines)
@@ -172,8 +172,9 @@ def _searched(collection: "Collection", rows: "Matrix", asked: "Matrix", recalls
     index, records = shard._derived.index, shard._records
 
     def search(batch: "Matrix", selection: "Allowed | None" = None) -> "list[Proposal]":
-        with index.reading(), records.environment.reading() as txn:
-            return index.search(batch, candidates_for(K), lambda seqs: records.matrix(txn, seqs)[:2], selection)
+        found = index.search(batch, candidates_for(K), selection)
+        with records.environment.reading() as txn:
+            return found.ranked(lambda seqs: records.matrix(txn, seqs)[:2])
 
     lines = _found(search, rows, asked, recalls)
     p50, p99 = timed(lambda batch: collection.recall(batch, K), asked)

@@ -67,7 +67,7 @@ def _loads(store: Memory3Store, work: Work, seconds: float) -> dict[str, Callabl
 
 def _without(load: Callable[[], float]) -> float:
     # Nobody ever has the turn, and nobody waits for it.
-    with patch.object(READS, "_take", lambda: None):
+    with patch.object(READS, "_take", lambda queue: None):
         return load()
 
 

@@ -225,14 +225,15 @@ class Derived:
 
     def _catch_up_index(self) -> None:
         while True:
-            with self._records.environment.reading() as txn, READS.turn():
+            with self._records.environment.reading() as txn, READS.turn(ahead=True):
                 changes = self._changes_after(txn, self.index.position, limits.CHANGES_AT_ONCE)
                 if changes is None:
                     break
                 seqs, vectors, damages = self._records.matrix(txn, changes.written)
                 last = changes.position == self._records.position(txn)
-            together = self._key_values.applied == self.index.position
-            self.index.apply(changes.position, changes.forgotten, seqs, vectors)
+                together = self._key_values.applied == self.index.position
+                # Within the turn: those who search then hold the index, but not the interpreter.
+                self.index.apply(changes.position, changes.forgotten, seqs, vectors)
             if together:
                 with _tried_again():
                     self._key_values.forget(changes.forgotten, changes.position)

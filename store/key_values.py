@@ -272,7 +272,7 @@ class KeyValues:
 
     def forget(self, forgotten: Iterable[range], applied: int) -> None:
         """Remove the key-values and the reads of these seqs, of which the last was forgotten at seq `applied`."""
-        with self.environment.reading() as txn:
+        with self.environment.reading() as txn, READS.turn(ahead=True):
             records = [record for _, record in self.by_fingerprint(txn)]
             keys = [encode_value_key(record.number, seq) for record in records for seqs in forgotten for seq in seqs]
             marks = self.quarantine.count(txn)

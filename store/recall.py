@@ -1,6 +1,9 @@
 """Finding memories: the index proposes, the records decide.
 
-`N` queries, `D` embedding size. Everything here sees one state of the records, that of its transaction.
+The index is searched before the transaction begins whose state everything here sees: so what the index holds has been
+committed, and what it lacks stands in the log of changes.
+
+`N` vectors, `D` embedding size.
 """
 
 from collections.abc import Sequence, Set
@@ -10,9 +13,8 @@ import numpy.typing as npt
 
 from .disk.environment import Transaction
 from .disk.seal import Damaged
-from .filters.choosing import Chosen
 from .format import DocumentRecord, encode_seq
-from .index.vector_index import Proposal, VectorIndex, ranked
+from .index.vector_index import Candidates, Proposal, ranked
 from .key_values import KeyValuesView
 from .records import Records
 from .seqs import shard_of_seq
@@ -78,25 +80,29 @@ class MemoryReader:
         return self._documents[key]
 
 
-def propose(
-    records: Records,
-    txn: Transaction,
-    index: VectorIndex,
-    reader: MemoryReader,
-    queries: npt.NDArray[np.float32],
-    width: int,
-    chosen: Chosen | None = None,
-) -> list[Proposal]:
-    """Return for each query (N, D) `width` candidates or more, of the chosen memories, as far as there are so many.
+def written_since(records: Records, txn: Transaction, reader: MemoryReader, position: int) -> list[int]:
+    """Return the seqs that were written after `position`, and stand.
 
-    Only within `index.reading`, and for `index.queries_at_once(width)` queries at most, because writes wait.
+    A search that was made before knows nothing of them: without them a document that is being replaced would be found
+    neither in its old nor in its new version.
     """
-    proposals = index.search(queries, width, reader.vectors, None if chosen is None else chosen.allowed)
-    fresh = _fresh(records, txn, index, reader, chosen)
+    if records.position(txn) == position:
+        return []
+    try:
+        changes = records.changes_after(txn, position)
+    except Damaged as damage:
+        reader.damages.append(damage)
+        return []
+    return changes.written if changes else []
+
+
+def propose(reader: MemoryReader, candidates: Candidates, fresh: Sequence[int]) -> list[Proposal]:
+    """Rank for each query what a search has found, and all of the `fresh`."""
+    proposals = candidates.ranked(reader.vectors)
     if not fresh:
         return proposals
     seqs, vectors = reader.vectors(fresh)
-    scores = (queries @ vectors.T).tolist()
+    scores = (candidates.queries @ vectors.T).tolist()
     return [ranked([*found, *zip(row, seqs, strict=True)]) for found, row in zip(proposals, scores, strict=True)]
 
 
@@ -110,19 +116,3 @@ def live_hits(reader: MemoryReader, proposal: Proposal, k: int) -> list[Hit]:
         if hit is not None:
             hits.append(hit)
     return hits
-
-
-def _fresh(
-    records: Records, txn: Transaction, index: VectorIndex, reader: MemoryReader, chosen: Chosen | None
-) -> list[int]:
-    # Between a commit and the index's update this state holds memories that the index does not. Without them a
-    # document that is being replaced would be found neither in its old nor in its new version.
-    if records.position(txn) == index.position:
-        return []
-    try:
-        changes = records.changes_after(txn, index.position)
-    except Damaged as damage:
-        reader.damages.append(damage)
-        return []
-    seqs = changes.written if changes else []
-    return seqs if chosen is None else [seq for seq in seqs if seq in chosen.selection]

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -32,7 +32,7 @@ from .disk.seal import Damaged
 from .disk.turns import READS
 from .documents import Documents
 from .errors import Corrupted, Unavailable
-from .filters.choosing import Choices
+from .filters.choosing import Choices, Chosen
 from .filters.language import Filter
 from .filters.terms import NAME as TERMS
 from .format import Identity
@@ -41,7 +41,7 @@ from .index.clustering import GiveWay
 from .index.vector_index import candidates_for
 from .key_values import KeyValues
 from .maintenance import Maintenance
-from .recall import MemoryReader, live_hits, propose
+from .recall import MemoryReader, live_hits, propose, written_since
 from .records import MAGIC, Records
 from .requests import (
     Request,
@@ -263,24 +263,26 @@ class Shard:
         `warm` says whether key-values of `fingerprint` are stored; without one it is False. With `held` they come with
         the hits, but for these seqs. Damaged memories are quarantined and left out, damaged key-values removed.
         """
-        check_queries(vectors, self.info.dimension, k)
         hits: builtins.list[builtins.list[Hit]] = []
-        width = candidates_for(k)
-        while len(hits) < len(vectors):
-            allowed = None
-            if filter is not None:
-                # Beforehand, because in there the index waits: mostly it is still right when it is asked for again.
-                allowed = self._read(lambda txn: self._choices.of(txn, filter)).allowed
-            # A few at a time, because the index waits to be brought up to date until their candidates are found.
-            part = vectors[len(hits) : len(hits) + self._derived.index.queries_at_once(width, allowed)]
-            found = self._nearest(part, k, width, fingerprint, filter, held)
-            if found is None:
-                width *= _WIDEN
-                continue
-            hits += found
-            width = candidates_for(k)
-        if held is not None:
-            self._key_values.reads.note(hit.seq for found in hits for hit in found if hit.key_values is not None)
+        readers: builtins.list[MemoryReader] = []
+        index, width = self._derived.index, candidates_for(k)
+        # A short search costs the others less than an interpreter that is shared with them.
+        with READS.turn() if filter is None and index.is_quick(len(vectors), width) else nullcontext():
+            check_queries(vectors, self.info.dimension, k)
+            while len(hits) < len(vectors):
+                chosen = None if filter is None else self._read(lambda txn: self._choices.of(txn, filter))
+                # A few at a time, because others wait meanwhile.
+                at_once = index.queries_at_once(width, None if chosen is None else chosen.allowed)
+                part = vectors[len(hits) : len(hits) + at_once]
+                found = self._nearest(part, k, width, fingerprint, chosen, held, readers.append)
+                if found is None:
+                    width *= _WIDEN
+                    continue
+                hits += found
+                width = candidates_for(k)
+            if held is not None:
+                self._key_values.reads.note(hit.seq for found in hits for hit in found if hit.key_values is not None)
+        self._attend_to(readers)
         return hits
 
     def memories(self, seqs: Sequence[int], fingerprint: str | None = None) -> builtins.list[Hit | None]:
@@ -544,28 +546,32 @@ class Shard:
         k: int,
         width: int,
         fingerprint: str | None,
-        filter: Filter | None,
+        chosen: Chosen | None,
         held: Set[int] | None,
+        met: Callable[[MemoryReader], None],
     ) -> builtins.list[builtins.list[Hit]] | None:
         """Return for each query its k nearest; None when `width` candidates are too few, because many are dead."""
-        index = self._derived.index
         with self._using():
-            with ExitStack() as still:
-                still.enter_context(index.reading())
-                with READS.turn(), self._memory_reader(fingerprint, held) as (txn, reader):
-                    chosen = None if filter is None else self._choices.of(txn, filter)
-                    proposals = propose(self._records, txn, index, reader, queries, width, chosen)
-                    available = index.count if chosen is None else min(index.count, chosen.allowed.count)
-                    # The index stands still for the search alone. What is looked up now is of the same state, and what
-                    # happens to the index meanwhile does not matter.
-                    still.close()
-                    found = [live_hits(reader, proposal, k) for proposal in proposals]
-            self._quarantine(reader.damages)
-            self._expel(reader.key_values.damages)
-            if reader.saw_ended:
-                # Swept, it is no longer in the way of those that are searched for.
-                self._maintenance.wake()
-        return found if width >= available or all(len(hits) == k for hits in found) else None
+            # Before the transaction: what the index holds has then been committed, and what it lacks is in the log.
+            candidates = self._derived.index.search(queries, width, None if chosen is None else chosen.allowed)
+            known = candidates.position if chosen is None else min(candidates.position, chosen.position)
+            with READS.turn(), self._memory_reader(fingerprint, held) as (txn, reader):
+                met(reader)
+                fresh = written_since(self._records, txn, reader, known)
+                if fresh and chosen is not None:
+                    selection = self._choices.of(txn, chosen.filter).selection
+                    fresh = [seq for seq in fresh if seq in selection]
+                found = [live_hits(reader, proposal, k) for proposal in propose(reader, candidates, fresh)]
+        return found if candidates.all or all(len(hits) == k for hits in found) else None
+
+    def _attend_to(self, readers: Iterable[MemoryReader]) -> None:
+        """Mark what was found damaged, and have swept what has expired: it is in the way of those who search."""
+        for reader in readers:
+            if reader.damages or reader.key_values.damages or reader.saw_ended:
+                with self._using():
+                    self._quarantine(reader.damages)
+                    self._expel(reader.key_values.damages)
+                    self._maintenance.wake()
 
     def _commit(self, change: Callable[[WriteTransaction], T], size: int = 0) -> T:
         # The one way in for changes to the records: whole or not at all, durable, and in the index before it returns.

@@ -215,7 +215,7 @@ class Environment:
         self._check_fit()
         with self._in_use.reading(), self.errors(), self.lmdb.begin(write=True) as txn:
             # The commit itself waits for the disk, and is nobody's turn.
-            with READS.turn():
+            with READS.turn(ahead=True):
                 yield txn
             points.reached(points.BEFORE_COMMIT, self.path)
         points.reached(points.COMMITTED, self.path)

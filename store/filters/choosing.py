@@ -14,19 +14,21 @@ from .selection import Selection
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The memories that match a filter, as a set, and as the index takes it."""
+    """The memories that match a filter at some position, as a set, and as the index takes it."""
 
+    filter: Filter
+    position: int
     selection: Selection
     allowed: Allowed
 
 
 class Choices:
-    """The latest filters of one shard with what they chose at some position."""
+    """The latest filters of one shard with what they chose."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
         self._mutex = Lock()
-        self._latest: OrderedDict[Filter, tuple[int, Chosen]] = OrderedDict()
+        self._latest: OrderedDict[Filter, Chosen] = OrderedDict()
 
     def of(self, txn: Transaction, filter: Filter) -> Chosen:
         """Return what a filter chooses in the state of `txn`.
@@ -37,12 +39,12 @@ class Choices:
         position = self._records.position(txn)
         with self._mutex:
             found = self._latest.get(filter)
-        if found is not None and found[0] == position:
-            return found[1]
+        if found is not None and found.position == position:
+            return found
         selection = self._records.terms.matching(txn, filter)
-        chosen = Chosen(selection, Allowed(*selection.bitmap(self._records.base)))
+        chosen = Chosen(filter, position, selection, Allowed(*selection.bitmap(self._records.base)))
         with self._mutex:
-            self._latest[filter] = position, chosen
+            self._latest[filter] = chosen
             self._latest.move_to_end(filter)
             while len(self._latest) > CHOICES_KEPT:
                 self._latest.popitem(last=False)

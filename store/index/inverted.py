@@ -11,7 +11,6 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from ..disk.turns import READS
 from ..types import IndexKind, Vector
 from .nearest import nearest
 
@@ -140,8 +139,7 @@ class InvertedLists:
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe = min(probes, self.lists)
         parameters.sel = selector
-        with READS.aside():
-            scores, ids = self._faiss.search(self._asked(queries), k, params=parameters)
+        scores, ids = self._faiss.search(self._asked(queries), k, params=parameters)
         return scores, ids
 
     def ids(self) -> Ids:

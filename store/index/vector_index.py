@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import ceil
 from typing import TypeAlias
@@ -37,7 +36,8 @@ _SPARE_SHARE = 4
 _FOUND_SHARE = 4
 """A search goes through lists that hold at least so many times K."""
 _SLICE_COMPONENTS = 1 << 22
-"""What may be done at once while a write waits, counted in components of vectors compared: a millisecond or two."""
+"""What may be done at once while others wait, counted in components of vectors compared: a millisecond or two."""
+_QUICK_COMPONENTS = 1 << 20
 _CANDIDATE_COMPONENTS = 1 << 14
 _CHECK_COMPONENTS = 1 << 4
 """What it takes to read the vector of a candidate, and to see whether a vector is allowed, in components compared."""
@@ -54,11 +54,35 @@ class Allowed:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What a search of the index, current up to `position`, found for queries (N, D); to be ranked at any time later.
+
+    `seqs` are those of each query, and `scores` theirs where they are exact. `all`: there are no others.
+    """
+
+    queries: Matrix
+    seqs: list[list[int]]
+    scores: list[list[float]] | None
+    position: int
+    all: bool
+
+    def ranked(self, fetch: Fetch) -> list[Proposal]:
+        """Return the candidates of each query with exact scores.
+
+        Those of a quantized index are computed from the vectors that `fetch` returns; what it does not return is left
+        out.
+        """
+        if self.scores is None:
+            return _by_vectors(self.queries, self.seqs, fetch)
+        return [ranked(zip(scores, seqs, strict=False)) for scores, seqs in zip(self.scores, self.seqs, strict=True)]
+
+
 class VectorIndex:
     """Vectors by seq, current up to `position`; exact or quantized (`kind`).
 
-    One thread at a time changes it. FAISS crashes when it is changed under a search, hence `reading`. FAISS's ids are
-    seqs less `base`, so that selections of them are dense.
+    One thread at a time changes it, while others search. FAISS's ids are seqs less `base`, so that selections of them
+    are dense.
     """
 
     def __init__(self, dimension: int, base: int = 0) -> None:
@@ -69,6 +93,7 @@ class VectorIndex:
         self.generation = 0
         """How often the lists were replaced by other ones."""
         self._lock = ReadWriteLock()
+        """FAISS crashes when it is changed under a search."""
         self._lists = InvertedLists.exact(dimension)
 
     @classmethod
@@ -127,37 +152,33 @@ class VectorIndex:
     def bytes_used(self) -> int:
         return self._lists.bytes_used
 
-    def reading(self) -> AbstractContextManager[None]:
-        """Hold the index still. Keep it short, because writes wait: search `queries_at_once` at most."""
-        return self._lock.reading()
-
     def queries_at_once(self, k: int, allowed: Allowed | None = None) -> int:
-        """Return how many queries for k candidates may be searched within one `reading`: a few milliseconds' work."""
-        lists = self._lists
-        share = 1.0 if allowed is None else min(1.0, allowed.count / max(lists.count, 1))
-        passed = lists.count * self._probes(lists, k, share) / lists.lists
-        compared = (lists.lists + passed * share) * self.dimension + passed * _CHECK_COMPONENTS
-        return max(1, int(_SLICE_COMPONENTS / (compared + k * _CANDIDATE_COMPONENTS)))
+        """Return how many queries for k candidates should be searched and ranked at once: a few milliseconds' work."""
+        return max(1, int(_SLICE_COMPONENTS / (self._compared(k, allowed) + k * _CANDIDATE_COMPONENTS)))
 
-    def search(self, queries: Matrix, k: int, fetch: Fetch, allowed: Allowed | None = None) -> list[Proposal]:
-        """Return for each query (N, D) the k candidates that there are, or as many as are held or allowed.
+    def is_quick(self, queries: int, k: int, allowed: Allowed | None = None) -> bool:
+        """Say whether so many queries for k candidates are searched in about a tenth of a millisecond."""
+        return queries * self._compared(k, allowed) <= _QUICK_COMPONENTS
 
-        Only within `reading`. Scores are exact: those of a quantized index are computed from the vectors that `fetch`
-        returns, and what it does not return is left out. Its candidates were found by their codes: to find the k
+    def search(self, queries: Matrix, k: int, allowed: Allowed | None = None) -> Candidates:
+        """Find for each query (N, D) the k candidates that there are, or as many as are held or allowed.
+
+        Changes wait for it, so N should be at most `queries_at_once`. A quantized index finds by codes: to rank the k
         nearest, ask for `candidates_for`.
         """
-        lists = self._lists
-        available = lists.count if allowed is None else min(lists.count, allowed.count)
-        k = min(k, available)
-        if not k:
-            return [[] for _ in queries]
-        bits = None if allowed is None else allowed.bits
-        if lists.kind is IndexKind.EXACT:
-            scores, ids = lists.search(queries, k, lists.lists, bits)
-            found = zip(scores.tolist(), self._seqs_of(ids), strict=True)
-            return [ranked(zip(row, seqs, strict=False)) for row, seqs in found]
-        candidates = self._seqs_of(self._candidates(lists, queries, k, available / lists.count, bits))
-        return _by_vectors(queries, candidates, fetch)
+        with self._lock.reading():
+            lists, position = self._lists, self.position
+            available = lists.count if allowed is None else min(lists.count, allowed.count)
+            if not min(k, available):
+                return Candidates(queries, [[] for _ in queries], None, position, k >= available)
+            bits, found = None if allowed is None else allowed.bits, min(k, available)
+            scores: list[list[float]] | None = None
+            if lists.kind is IndexKind.EXACT:
+                exact, ids = lists.search(queries, found, lists.lists, bits)
+                scores = exact.tolist()
+            else:
+                ids = self._candidates(lists, queries, found, available / lists.count, bits)
+        return Candidates(queries, self._seqs_of(ids), scores, position, k >= available)
 
     def apply(self, position: int, forgotten: Sequence[range], seqs: Sequence[int], vectors: Matrix) -> None:
         """Bring the index to `position`: without the forgotten seqs, with these seqs and vectors (N, D).
@@ -214,6 +235,13 @@ class VectorIndex:
         with self._lock.reading():
             code = self._lists.code(seq - self.base)
             return code is not None and (vector is None or np.array_equal(code, self._lists.encode(vector)))
+
+    def _compared(self, k: int, allowed: Allowed | None) -> float:
+        """The components that are compared for one query."""
+        lists = self._lists
+        share = 1.0 if allowed is None else min(1.0, allowed.count / max(lists.count, 1))
+        passed = lists.count * self._probes(lists, k, share) / lists.lists
+        return (lists.lists + passed * share) * self.dimension + passed * _CHECK_COMPONENTS
 
     def _candidates(
         self, lists: InvertedLists, queries: Matrix, k: int, share: float, bits: npt.NDArray[np.uint8] | None

@@ -217,10 +217,9 @@ def _loaded_index(path: Path, data: bytes) -> tuple[IndexKind, list[int]]:
     assert all(BASE <= seq < base_of(4) for seq in [*seqs, index.position, index.clustered_at])
     fresh = next(seq for seq in range(BASE + 500, BASE + 600) if seq not in seqs)
     index.apply(index.position, [], [fresh], _vectors_of([fresh])[1])
-    with index.reading():
-        for k in (1, len(seqs) + 1):
-            (found,) = index.search(vector_of(f"{fresh}")[None], k, _vectors_of)
-            assert fresh in [seq for _, seq in found] and len(found) == k, found
+    for k in (1, len(seqs) + 1):
+        (found,) = index.search(vector_of(f"{fresh}")[None], k).ranked(_vectors_of)
+        assert fresh in [seq for _, seq in found] and len(found) == k, found
     assert sorted(seq for _, seq in found) == sorted([*seqs, fresh])
     assert index.holds(fresh, vector_of(f"{fresh}"))
     index.apply(index.position, [range(seq, seq + 1) for seq in [*seqs, fresh]], [], _vectors_of([])[1])

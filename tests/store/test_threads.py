@@ -7,18 +7,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
+from memory3.store.disk import turns
 from memory3.store.disk.environment import Environment
+from memory3.store.disk.turns import READS
 from memory3.store.errors import Unavailable
-from memory3.store.types import Document, EmbeddedDocument, IndexKind, Quotas, Reference
+from memory3.store.filters.language import Filter
+from memory3.store.filters.parser import parse_filter
+from memory3.store.index.vector_index import Candidates, VectorIndex
+from memory3.store.types import Document, EmbeddedDocument, IndexKind, Metadata, Quotas, Reference
 
-from .builders import DIMENSION, EMBEDDER, collection_at, embedded, seq_key, vector_of
+from .builders import DIMENSION, EMBEDDER, collection_at, embedded, recalled, seq_key, vector_of
 
 SECONDS = 2.0
 
@@ -211,6 +216,59 @@ def test_recall_bridges_a_commit_that_the_index_has_not_seen(tmp_path: Path, mon
         collection.upsert([embedded("more", "more")])
         assert {hit.text for hit in collection.recall(vector_of("old")[None], 5)[0]} == {"new", "more"}
         assert collection.check(full=True).problems == ()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("filter", [None, parse_filter({"kind": "bee"})])
+def test_recall_bridges_what_happens_around_its_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filter: Filter | None, moment: str
+) -> None:
+    """Between the choice of a filter and the search, and between the search and the look at the records."""
+    bee: Metadata = {"kind": "bee"}
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded(key, f"{key} old", metadata=bee) for key in ("replaced", "deleted", "left")])
+        index = collection._shards[0]._derived.index
+        search = index.search
+
+        def change() -> None:
+            collection.upsert([embedded("replaced", "replaced new", metadata=bee), embedded("other", "other")])
+            collection.delete(["deleted"])
+
+        def around(*of: Any) -> Candidates:
+            monkeypatch.setattr(index, "search", search)
+            if moment == "before":
+                change()
+            found = search(*of)
+            if moment == "after":
+                change()
+            return found
+
+        monkeypatch.setattr(index, "search", around)
+        hits = collection.recall(vector_of("replaced old")[None], 5, filter=filter)[0]
+        expected = {"replaced new", "left old"} if filter else {"replaced new", "left old", "other"}
+        assert {hit.text for hit in hits} == expected and len(hits) == len(expected)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_no_change_of_the_index_waits_for_a_recall_that_waits_for_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    monkeypatch.setattr(turns, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(VectorIndex, "is_quick", lambda *_: quick)
+    with collection_at(tmp_path) as collection:
+        collection.upsert([embedded("key", "text")])
+        index = collection._shards[0]._derived.index
+        with READS.turn():
+            recall = threading.Thread(target=lambda: recalled(collection, "text"))
+            recall.start()
+            while not READS._waiting:
+                time.sleep(0.001)
+            nothing = np.empty((0, DIMENSION), np.float32)
+            change = threading.Thread(target=lambda: index.apply(index.position, [], [], nothing))
+            change.start()
+            change.join(30.0)
+            assert not change.is_alive()
+        recall.join(30.0)
 
 
 def churn(collection: Collection, keys: list[str]) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""Turns: one at a time, unless somebody's takes long; given up meanwhile for work of another kind."""
+"""Turns: one at a time and in order, unless somebody's takes long."""
 
 import threading
 import time
@@ -23,6 +23,20 @@ def taking(turns: Turns, took: threading.Event) -> Callable[[], None]:
             took.set()
 
     return take
+
+
+def waiting(turns: Turns, name: str, order: list[str], ahead: bool = False) -> threading.Thread:
+    """A thread that waits already for the turn that this one has."""
+
+    def take() -> None:
+        with turns.turn(ahead):
+            order.append(name)
+
+    before = len(turns._waiting)
+    thread = beside(take)
+    while len(turns._waiting) == before:
+        time.sleep(0.001)
+    return thread
 
 
 def test_turns_are_taken_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,8 +64,8 @@ def test_nobody_waits_for_a_turn_that_takes_long() -> None:
         beside(taking(turns, took))
         assert took.wait(LONG_S)
         # Who went ahead did not end the turn of this thread.
-        assert turns._lock.locked()
-    assert not turns._lock.locked()
+        assert turns._taken.locked()
+    assert not turns._taken.locked()
 
 
 def test_who_comes_to_a_turn_that_has_taken_long_goes_ahead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,38 +90,68 @@ def test_who_went_ahead_beside_a_turn_waits_for_the_next(monkeypatch: pytest.Mon
     assert took.wait(LONG_S)
 
 
-def test_a_turn_is_given_up_for_work_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_turns_come_in_the_order_of_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And who has just ended one comes behind them."""
     monkeypatch.setattr(module, "PATIENCE_S", LONG_S)
-    turns, took, again = Turns(), threading.Event(), threading.Event()
+    turns = Turns()
+    order: list[str] = []
     with turns.turn():
-        with turns.aside():
-            thread = beside(taking(turns, took))
-            assert took.wait(LONG_S)
-            thread.join(LONG_S)
-        beside(taking(turns, again))
-        assert not again.wait(0.1)
-    assert again.wait(LONG_S)
+        threads = [waiting(turns, name, order) for name in "abc"]
+    with turns.turn():
+        order.append("again")
+    for thread in threads:
+        thread.join(LONG_S)
+    assert order == ["a", "b", "c", "again"]
 
 
-def test_work_aside_of_no_turn_leaves_that_of_others_alone() -> None:
+def test_some_go_ahead_of_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", LONG_S)
+    turns = Turns()
+    order: list[str] = []
+    with turns.turn():
+        threads = [waiting(turns, name, order, ahead=name == "change") for name in ("a", "b", "change")]
+    for thread in threads:
+        thread.join(LONG_S)
+    assert order == ["change", "a", "b"]
+
+
+def test_who_comes_as_a_turn_ends_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After nobody was found to hand it over to, and before it is free."""
+    monkeypatch.setattr(module, "PATIENCE_S", LONG_S)
+    turns = Turns()
+    order: list[str] = []
+    threads: list[threading.Thread] = []
+    hand_over = turns._hand_over
+
+    def late() -> bool:
+        if threads:
+            return hand_over()
+        threads.append(waiting(turns, "late", order))
+        return False
+
+    monkeypatch.setattr(turns, "_hand_over", late)
+    with turns.turn():
+        pass
+    threads[0].join(LONG_S / 2)
+    assert order == ["late"]
+    assert not turns._taken.locked()
+
+
+def test_who_has_gone_on_beside_a_turn_is_handed_none() -> None:
     turns = Turns()
     with turns.turn():
-
-        def work() -> None:
-            with turns.aside():
-                pass
-
-        beside(work).join(LONG_S)
-        assert turns._lock.locked()
+        beside(taking(turns, threading.Event())).join(LONG_S)
+        assert not turns._waiting
+    assert not turns._taken.locked()
 
 
 def test_a_turn_ends_with_the_work_that_failed() -> None:
     turns = Turns()
-    with pytest.raises(ValueError, match="bad"), turns.turn(), turns.aside():
+    with pytest.raises(ValueError, match="bad"), turns.turn():
         raise ValueError("bad")
-    assert not turns._lock.locked()
+    assert not turns._taken.locked()
     with turns.turn():
-        assert turns._lock.locked()
+        assert turns._taken.locked()
 
 
 def test_a_turn_within_a_turn_is_a_part_of_it() -> None:
@@ -115,5 +159,5 @@ def test_a_turn_within_a_turn_is_a_part_of_it() -> None:
     with turns.turn():
         with turns.turn():
             pass
-        assert turns._lock.locked()
-    assert not turns._lock.locked()
+        assert turns._taken.locked()
+    assert not turns._taken.locked()

@@ -56,7 +56,7 @@ both = pytest.mark.parametrize("filled", [exact, quantized])
 
 
 def nearest(index: VectorIndex, seq: int) -> int:
-    return seqs_of(index.search(vector_of(str(seq))[None], 1, fetch)[0])[0]
+    return seqs_of(index.search(vector_of(str(seq))[None], 1).ranked(fetch)[0])[0]
 
 
 def seqs_of(proposal: Proposal) -> list[int]:
@@ -76,7 +76,7 @@ def brute(seqs: Sequence[int], query: Matrix, k: int) -> list[int]:
 
 @both
 def test_an_empty_index_finds_nothing(filled: Filled) -> None:
-    assert filled([]).search(vectors_of([1, 2]), 5, fetch) == [[], []]
+    assert filled([]).search(vectors_of([1, 2]), 5).ranked(fetch) == [[], []]
 
 
 @both
@@ -90,7 +90,7 @@ def test_every_vector_finds_itself(filled: Filled) -> None:
 def test_scores_are_exact_and_in_order(filled: Filled) -> None:
     seqs = seqs_from(1, 99)
     query = vector_of("query")
-    (proposal,) = filled(seqs).search(query[None], 99, fetch)
+    (proposal,) = filled(seqs).search(query[None], 99).ranked(fetch)
     scores = [score for score, _ in proposal]
     expected = vectors_of(seqs) @ query
     np.testing.assert_allclose(scores, np.sort(expected)[::-1], atol=1e-6)
@@ -106,7 +106,7 @@ def test_equal_scores_come_by_seq(filled: Filled) -> None:
     def fetched(seqs: Sequence[int]) -> tuple[Sequence[int], Matrix]:
         return seqs, vectors_of([7 if seq in twins else seq for seq in seqs])
 
-    assert seqs_of(index.search(vectors_of([7]), 3, fetched)[0]) == sorted(twins)
+    assert seqs_of(index.search(vectors_of([7]), 3).ranked(fetched)[0]) == sorted(twins)
 
 
 @both
@@ -139,16 +139,16 @@ def test_only_what_is_allowed_is_found(filled: Filled) -> None:
     index = filled(seqs)
     query = vector_of("query")
     for chosen in (seqs[::2], seqs[:7], seqs[390:], [seqs[200]]):
-        found = index.search(query[None], candidates_for(5), fetch, allowed(index, chosen))[0]
+        found = index.search(query[None], candidates_for(5), allowed(index, chosen)).ranked(fetch)[0]
         assert seqs_of(found)[:5] == brute(chosen, query, 5)
-    assert index.search(query[None], 5, fetch, allowed(index, [])) == [[]]
+    assert index.search(query[None], 5, allowed(index, [])).ranked(fetch) == [[]]
 
 
 @both
 def test_a_selection_of_more_than_is_held_finds_what_is_held(filled: Filled) -> None:
     index = filled(seqs_from(1, 50))
     chosen = allowed(index, [BASE + 3, *seqs_from(100, 110)])
-    ((score, seq),) = index.search(vector_of("query")[None], 4, fetch, chosen)[0]
+    ((score, seq),) = index.search(vector_of("query")[None], 4, chosen).ranked(fetch)[0]
     assert seq == BASE + 3
     assert score == pytest.approx(vectors_of([BASE + 3])[0] @ vector_of("query"), abs=1e-6)
 
@@ -158,7 +158,7 @@ def test_as_many_are_found_as_there_are_also_far_from_the_nearest_lists() -> Non
     seqs = seqs_from(1, 3_000)
     index = quantized(seqs)
     assert index.lists > 100
-    found = index.search(vectors_of([1, 2, 3]), 2_990, fetch)
+    found = index.search(vectors_of([1, 2, 3]), 2_990).ranked(fetch)
     assert [len(set(seqs_of(proposal))) for proposal in found] == [2_990] * 3
 
 
@@ -170,16 +170,16 @@ def test_what_the_records_do_not_have_is_left_out() -> None:
     def fetched(wanted: Sequence[int]) -> tuple[Sequence[int], Matrix]:
         return fetch([seq for seq in wanted if seq != best[0]])
 
-    assert seqs_of(index.search(vector_of("query")[None], candidates_for(5), fetched)[0])[:5] == best[1:6]
-    assert index.search(vector_of("query")[None], 5, lambda _: ([], vectors_of([]))) == [[]]
+    assert seqs_of(index.search(vector_of("query")[None], candidates_for(5)).ranked(fetched)[0])[:5] == best[1:6]
+    assert index.search(vector_of("query")[None], 5).ranked(lambda _: ([], vectors_of([]))) == [[]]
 
 
 def test_a_quantized_index_finds_what_an_exact_one_finds() -> None:
     seqs = seqs_from(1, 2_000)
     index, truth = quantized(seqs), exact(seqs)
     queries = vectors_of(range(10_000, 10_100))
-    found = index.search(queries, candidates_for(5), fetch)
-    expected = truth.search(queries, 5, fetch)
+    found = index.search(queries, candidates_for(5)).ranked(fetch)
+    expected = truth.search(queries, 5).ranked(fetch)
     shared = [len({*seqs_of(one)[:5]} & {*seqs_of(other)}) for one, other in zip(found, expected, strict=True)]
     # Vectors in all directions are the hardest there are: real ones lie in heaps.
     assert np.mean(shared) / 5 >= 0.95
@@ -199,7 +199,7 @@ def test_a_quantized_index_finds_the_nearest_in_any_dimension(dimension: int) ->
     index.adopt(clustered(rows, plan(len(rows)), at_once), 0, 0)
     index.apply(len(rows), [], range(1, len(rows) + 1), rows)
 
-    found = index.search(queries, candidates_for(5), lambda seqs: (seqs, rows[np.array(seqs) - 1]))
+    found = index.search(queries, candidates_for(5)).ranked(lambda seqs: (seqs, rows[np.array(seqs) - 1]))
     expected = np.argsort(-(queries @ rows.T), axis=1)[:, :5] + 1
     shared = [len({*seqs_of(one)[:5]} & {*other.tolist()}) for one, other in zip(found, expected, strict=True)]
     assert np.mean(shared) / 5 >= 0.95
@@ -215,7 +215,7 @@ def test_a_saved_index_is_the_same_index(filled: Filled) -> None:
     assert sorted(loaded.seqs().tolist()) == sorted(index.seqs().tolist())
     assert all(loaded.holds(seq, vector_of(str(seq))) for seq in loaded.seqs().tolist())
     query = vector_of("query")[None]
-    assert loaded.search(query, 9, fetch) == index.search(query, 9, fetch)
+    assert loaded.search(query, 9).ranked(fetch) == index.search(query, 9).ranked(fetch)
     loaded.apply(BASE + 311, [range(BASE + 10, BASE + 12)], [BASE + 311], vectors_of([BASE + 311]))
     assert nearest(loaded, BASE + 311) == BASE + 311
     assert not {BASE + 10, BASE + 11} & set(loaded.seqs().tolist())
