@@ -231,10 +231,16 @@ class Collection:
         Fewer than k only when there are no more. `warm` says whether key-values of `fingerprint` are stored;
         with `key_values` they come with the hits, but for the seqs that the caller has `held`. Damaged memories are
         quarantined, counted in `stats`, and left out; damaged key-values are removed, and the memory comes as cold.
-        When shards are missing each list is a `Hits` that names them.
+        When shards are missing each list is a `Hits` that names them. Where an index is being built again, this waits.
+
+        Raises:
+            Unavailable: many wait for an index already.
         """
         if key_values:
             check_recalled_key_values(len(vectors), k)
+        # Here, because shards are asked by threads of which changes need some too.
+        for shard in self._shards.values():
+            shard.wait_for_index()
         if self.info.shards == 1:
             return self._shards[0].recall(vectors, k, fingerprint, filter, held if key_values else None)
         # Of several shards key-values are read for those only that are among the nearest of all.

@@ -59,15 +59,20 @@ class Derived:
         """Position from which an index is being built; the log must lead on from there."""
 
     def load(self) -> None:
-        """Take the saved index if it is whole and ours, and bring everything up to date."""
+        """Take the saved index if it is whole and ours, and bring everything up to date.
+
+        Without it, that of a large shard is left to be built by `cluster`.
+        """
         try:
             self.index = self._saved_index()
             self._saved = self.index.position, self.index.generation
         except Corrupted as error:
             _log.warning("%s: the index is built again from the vectors: %s", self._snapshot_path.parent, error)
-            self._rebuild()
+            self._lose_index()
         self.catch_up()
         self._sweep_beyond()
+        if not self.index.whole and self._memories() <= limits.BUILT_AT_OPENING_MAX:
+            self._cluster(nullcontext(), at_once)
 
     def catch_up(self) -> None:
         """Apply to index and key-values what the records hold beyond them."""
@@ -80,11 +85,13 @@ class Derived:
     def state(self) -> IndexState:
         """Return how the index stands."""
         index, saved = self.index, self._saved
-        clustering = self._clustering_from is not None
+        clustering = self._clustering_from is not None or not index.whole
         return IndexState(index.kind, index.count, index.lists, clustering, None if saved is None else saved[0])
 
     def save_is_due(self) -> bool:
         """Say whether the index should be saved: much has changed, or it was clustered since."""
+        if not self.index.whole:
+            return False
         position, generation = self._saved or (self._records.base, 0)
         enough = max(limits.SNAPSHOT_CHANGES_MIN, self.index.count // _SNAPSHOT_SHARE)
         clustered = self.index.kind is IndexKind.QUANTIZED and self.index.generation != generation
@@ -100,9 +107,14 @@ class Derived:
     def save(self, give_way: GiveWay = at_once) -> None:
         """Save the index aside, beside changes and searches, and trim the changes that nobody needs any more.
 
+        One that is not whole is left to be built.
+
         Raises:
             ResourceExhausted: the disk is full; the last saved index stands.
+            Unavailable: it was lost just now.
         """
+        if not self.index.whole:
+            return
         with self._saving:
             generation = self.index.generation
             snapshot = self.index.snapshot(self._records.identity.id)
@@ -140,25 +152,26 @@ class Derived:
         self._key_values.begin_anew(self._position())
 
     def clustering_is_due(self) -> bool:
-        return self._builder.is_due(self.index)
+        return not self.index.whole or self._builder.is_due(self.index)
 
     def cluster(self, writer: AbstractContextManager[object], give_way: GiveWay) -> None:
         """Build the index anew beside changes and searches, and take it up.
 
         Changes wait for the last of it; those of somebody who writes faster than they can be followed wait for more.
-        A large shard waits until no other large one is built, unless `give_way` raises.
+        A large shard waits until no other large one is built, unless `give_way` raises. Where nothing can be recalled
+        until then, quickly made lists come first, and better ones the next time.
 
         Raises:
             Aborted: the log does not lead from the beginning of the work to its end; it may be tried again.
         """
-        large = self.index.count >= limits.CLUSTERED_ALONE_MIN
+        large = not self.index.whole or self.index.count >= limits.CLUSTERED_ALONE_MIN
         with one_at_a_time(_clustering_alone, lambda *_: give_way()) if large else nullcontext():
             self._cluster(writer, give_way)
 
     def _cluster(self, writer: AbstractContextManager[object], give_way: GiveWay) -> None:
         start = self._clustering_from = self._position()
         try:
-            fresh = self._builder.build(give_way)
+            fresh = self._builder.build(give_way, quick=not self.index.whole)
             old = self._take_up(fresh, start, writer, give_way)
         finally:
             self._clustering_from = None
@@ -240,7 +253,7 @@ class Derived:
             self.quarantine(damages)
             if last:
                 return
-        self._rebuild()
+        self._lose_index()
 
     def _changes_after(self, txn: Transaction, seq: int, limit: int) -> Changes | None:
         try:
@@ -249,13 +262,16 @@ class Derived:
             self.quarantine([damage])
             return None
 
-    def _rebuild(self) -> None:
+    def _lose_index(self) -> None:
+        """Begin an index anew that lacks all memories there are, and follows the log from here on."""
         # Left there, a saved index of a future that the records have lost would fit again once they give its seqs anew.
         remove_file(self._snapshot_path)
-        position = self._position()
-        # Quickly, because everybody waits; better lists are made in the background.
-        self.index.adopt(self._builder.build(at_once, quick=True), position, position)
+        self.index.lose(self._position())
         self._saved = None
+
+    def _memories(self) -> int:
+        with self._records.environment.reading() as txn:
+            return self._records.memories.count(txn)
 
     def _catch_up_key_values(self) -> None:
         while True:

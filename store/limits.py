@@ -109,6 +109,10 @@ LISTS_MAX = 1 << 20
 """Lists of an index; with 2 * sqrt(N) of them that is more than a shard has memories for."""
 CLUSTERING_FACTOR = 4
 """Growth or shrinking, and changes for each vector, after which an index is clustered again."""
+BUILT_AT_OPENING_MAX = 100_000
+"""Memories up to which an index that is lost is built while a shard is opened; of more it is built beside changes."""
+INDEX_WAITERS_MAX = 8
+"""Recalls that wait for such an index in one shard, each in a thread of its caller; more of them are refused."""
 CLUSTERED_ALONE_MIN = 1_000_000
 """Memories from which on one shard of a process is clustered at a time, because each is then held twice."""
 CHANGES_AT_ONCE = 2_000

@@ -38,7 +38,7 @@ from .filters.terms import NAME as TERMS
 from .format import Identity
 from .group_commit import GroupCommit
 from .index.clustering import GiveWay
-from .index.vector_index import candidates_for
+from .index.vector_index import NOT_WHOLE, candidates_for
 from .key_values import KeyValues
 from .maintenance import Maintenance
 from .recall import MemoryReader, live_hits, propose, written_since
@@ -80,6 +80,7 @@ T = TypeVar("T")
 _RECORDS = "records"
 KEY_VALUES = "kv"
 _SNAPSHOT = "index.snapshot"
+_INDEX_LOOK_S = 0.1
 _WIDEN = 4
 """By how much more candidates are asked for when too few of them are live."""
 
@@ -106,6 +107,7 @@ class Shard:
         self._maintenance = Maintenance(self._derived, self._writer, self._mend, self._sweep, self._sweep_is_due)
         self._notify: Callable[[], None] = lambda: None
         self._making_room = threading.Lock()
+        self._waiting_for_index = threading.Semaphore(limits.INDEX_WAITERS_MAX)
         self._leaving = threading.Event()
         self._lasting = threading.Lock()
         """Held by a check, whose long reads a compaction would wait for while everybody waits for it; and by that."""
@@ -285,6 +287,28 @@ class Shard:
         self._attend_to(readers)
         return hits
 
+    def wait_for_index(self) -> None:
+        """Return once the index is whole: one that is lost is built again beside changes.
+
+        Raises:
+            Unavailable: many wait already.
+        """
+        if self._derived.index.whole:
+            return
+        if not self._waiting_for_index.acquire(blocking=False):
+            raise Unavailable(f"collection {self.info.name!r}: {NOT_WHOLE}")
+        try:
+            self._until_index_is_whole(lambda: None)
+        finally:
+            self._waiting_for_index.release()
+
+    def _until_index_is_whole(self, look: Callable[[], None]) -> None:
+        while not self._derived.index.whole:
+            look()
+            with self._using():
+                self._maintenance.wake()
+            self._leaving.wait(_INDEX_LOOK_S)
+
     def memories(self, seqs: Sequence[int], fingerprint: str | None = None) -> builtins.list[Hit | None]:
         """Return each memory by its seq with a score of 0, None where it is gone or damaged."""
         check_seqs(seqs)
@@ -414,6 +438,7 @@ class Shard:
                 raise Unavailable(f"collection {self.info.name!r} is being closed; its check was given up")
             tally.add(0)
 
+        self._until_index_is_whole(look)
         findings = Findings(look)
         parts = Parts(self._records, self._key_values, self._derived.index, self._writer)
         with self._using(), one_at_a_time(self._lasting, lambda *_: look()):

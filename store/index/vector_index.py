@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .. import limits
 from ..disk.locks import ReadWriteLock
-from ..errors import Corrupted
+from ..errors import Corrupted, Unavailable
 from ..seqs import SHARD_SHIFT
 from ..types import IndexKind, Vector
 from .inverted import EXACT_LISTS, InvertedLists, flat_ids
@@ -26,6 +26,10 @@ Fetch: TypeAlias = Callable[[Sequence[int]], tuple[Sequence[int], Matrix]]
 
 Proposal: TypeAlias = list[tuple[float, int]]
 """Candidates for one query, as (score, seq): best first, equal scores by seq."""
+
+NOT_WHOLE = (
+    "the index is being built again from the vectors, because the saved one was missing or damaged; try again later"
+)
 
 PROBES = 32
 """Lists that a search goes through. With 2 * sqrt(N) lists, recall@5 of text vectors is 0.98 at 100,000 and at
@@ -82,7 +86,7 @@ class VectorIndex:
     """Vectors by seq, current up to `position`; exact or quantized (`kind`).
 
     One thread at a time changes it, while others search. FAISS's ids are seqs less `base`, so that selections of them
-    are dense.
+    are dense. One that is not `whole` lacks memories, and is not searched.
     """
 
     def __init__(self, dimension: int, base: int = 0) -> None:
@@ -90,6 +94,7 @@ class VectorIndex:
         self.base = base
         self.position = base
         self.clustered_at = base
+        self.whole = True
         self.generation = 0
         """How often the lists were replaced by other ones."""
         self._lock = ReadWriteLock()
@@ -120,8 +125,13 @@ class VectorIndex:
 
         It is labelled with the position of this moment. What changes meanwhile may be in it or not, so the changes
         after that position have to be applied when it is loaded.
+
+        Raises:
+            Unavailable: the index is not whole.
         """
         with self._lock.reading():
+            if not self.whole:
+                raise Unavailable(NOT_WHOLE)
             lists, position, clustered_at = self._lists, self.position, self.clustered_at
         return Snapshot(
             lists.kind,
@@ -165,8 +175,13 @@ class VectorIndex:
 
         Changes wait for it, so N should be at most `queries_at_once`. A quantized index finds by codes: to rank the k
         nearest, ask for `candidates_for`.
+
+        Raises:
+            Unavailable: the index is not whole.
         """
         with self._lock.reading():
+            if not self.whole:
+                raise Unavailable(NOT_WHOLE)
             lists, position = self._lists, self.position
             available = lists.count if allowed is None else min(lists.count, allowed.count)
             if not min(k, available):
@@ -200,11 +215,19 @@ class VectorIndex:
             self.position = position
 
     def adopt(self, lists: InvertedLists, position: int, clustered_at: int) -> InvertedLists:
-        """Take up other lists, current up to `position`; return the old ones, for the caller to release."""
+        """Take up other lists, whole and current up to `position`; return the old ones, for the caller to release."""
+        return self._exchange(lists, position, clustered_at, True)
+
+    def lose(self, position: int) -> None:
+        """Hold nothing of what was written up to `position`, until whole lists are adopted."""
+        self._exchange(InvertedLists.exact(self.dimension), position, position, False)
+
+    def _exchange(self, lists: InvertedLists, position: int, clustered_at: int, whole: bool) -> InvertedLists:
         with self._lock.writing():
             old, self._lists = self._lists, lists
             self.position = position
             self.clustered_at = clustered_at
+            self.whole = whole
             self.generation += 1
         return old
 

@@ -37,13 +37,13 @@ def data(tmp_path: Path) -> Path:
 def rebuilds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count how often an index is built from the vectors."""
     calls: list[int] = []
-    rebuild = Derived._rebuild
+    rebuild = Derived._lose_index
 
     def counted(followed: Derived) -> None:
         rebuild(followed)
         calls.append(followed.index.position)
 
-    monkeypatch.setattr(Derived, "_rebuild", counted)
+    monkeypatch.setattr(Derived, "_lose_index", counted)
     return calls
 
 
