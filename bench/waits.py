@@ -121,6 +121,11 @@ def works(collection: Collection) -> dict[str, Callable[[], object]]:
         maintenance._worked_since = time.monotonic()
         derived.cluster(maintenance._writer, maintenance._give_way)
 
+    def lose_index() -> None:
+        with maintenance._writer:
+            derived._lose_index()
+        collection.recall(queries[:1], 5)
+
     def save() -> None:
         maintenance._worked_since = time.monotonic()
         derived._saved = None
@@ -163,6 +168,7 @@ def works(collection: Collection) -> dict[str, Callable[[], object]]:
         "a full check": lambda: collection.check(True),
         "statistics": lambda: collection.stats(100),
         "clustering": cluster,
+        "building a lost index": lose_index,
         "saving, the log trimmed": save,
         "saving a million counts of reads": save_reads,
         "counting reads of over a million": age_reads,
