@@ -20,7 +20,7 @@ from .checkpoint import Checkpoint
 from .context import Context
 from .explanation import explaining
 from .layout import REFERENCE_TOKENS
-from .sampling import Sampler
+from .sampling import Sampler, choose
 from .schedule import CHUNK_TOKENS, begins_at, prompt_chunks, prompt_queries, recalls_at
 from .source import GenerationOptions, MemorySource
 from .streaming import TextStream
@@ -83,7 +83,7 @@ class Reading:
         tokens: list[int] = []
         reason: FinishReason = "length"
         while len(tokens) < self._options.max_tokens:
-            token = sampler.choose(logits)
+            (token,) = choose(logits[None], [sampler])
             self._answer.append(token)
             if token in self._checkpoint.ends:
                 reason = "stop"

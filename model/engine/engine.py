@@ -24,6 +24,7 @@ from ..language_model import LanguageModel
 from ..loading import context_limit
 from ..pool.memory_pool import MemoryPool, PoolStats
 from ..recall_weight import recall_bias
+from ..sampling import choose
 from ..source import GenerationOptions, MemorySource
 from .decode_graphs import DecodeGraphs
 from .fair_queue import FairQueue
@@ -295,14 +296,16 @@ class Engine:
         began = time.perf_counter()
         works = [work for running in chosen for work in running.works()]
         logits = self._forward(works, [running.row for running in chosen])
-        likeliest = logits.argmax(-1).tolist()
+        ready = [number for number, running in enumerate(chosen) if not running.in_prompt]
+        if len(ready) < len(chosen):
+            logits = logits[ready]
+        tokens = choose(logits, [chosen[number].sampler for number in ready])
         elapsed = time.perf_counter() - began
         self._steps += 1
-        for number, running in enumerate(chosen):
+        for running in chosen:
             running.seconds["model"] += elapsed
-            if not running.in_prompt:
-                sampler = running.sampler
-                self._advance(running, likeliest[number] if sampler.greedy else sampler.choose(logits[number]))
+        for number, token in zip(ready, tokens, strict=True):
+            self._advance(chosen[number], token)
         return True
 
     def _chosen(self) -> list[Running]:
