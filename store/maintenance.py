@@ -1,6 +1,6 @@
 """The thread of a shard that does, beside everybody's calls, what is due.
 
-It saves and clusters the index, sweeps what has expired, and looks for damage among the key-values.
+It builds, clusters and saves the index, sweeps what has expired, and looks for damage among the key-values.
 """
 
 import logging
@@ -99,6 +99,9 @@ class Maintenance:
 
     def _work(self) -> None:
         self._worked_since = time.monotonic()
+        if not self._derived.index.whole:
+            # First, because recalls wait for it.
+            self._derived.cluster(self._writer, self._give_way)
         if self._derived.key_values_are_due():
             self._mend(self._give_way)
         if self._derived.clustering_is_due():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from memory3.store import limits
 from memory3.store.collection import Collection
+from memory3.store.derived import Derived
 from memory3.store.directory import DataDirectory
 from memory3.store.disk.seal import Damaged
 from memory3.store.errors import Unavailable
@@ -18,7 +19,7 @@ from memory3.store.index.inverted import InvertedLists
 from memory3.store.records import Records
 from memory3.store.types import Hit
 
-from .builders import DIMENSION, EMBEDDER, embedded, vector_of
+from .builders import DIMENSION, EMBEDDER, SNAPSHOT, embedded, vector_of
 
 DOCUMENTS = 40
 LONG_S = 60.0
@@ -131,6 +132,29 @@ def test_an_index_that_lacks_memories_is_never_saved(collection: Collection, tmp
     collection.save()
     collection.close()
     assert not list(tmp_path.rglob("index.snapshot"))
+
+
+def test_the_index_comes_before_all_other_upkeep(
+    tmp_path: Path, held_up: HeldUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking through millions of key-values takes minutes, in which nothing would have been recalled."""
+    held_up.go_on.set()
+    with DataDirectory.open(tmp_path) as directory:
+        collection = directory.create_collection("default", EMBEDDER, DIMENSION)
+        collection.upsert([embedded(f"{number}", f"text {number}") for number in range(DOCUMENTS)])
+    (tmp_path / SNAPSHOT).unlink()
+    whole: list[bool] = []
+
+    def look(derived: Derived, give_way: GiveWay) -> bool:
+        whole.append(derived.index.whole)
+        derived._key_values.verified = True
+        return True
+
+    monkeypatch.setattr(limits, "VERIFIED_AT_OPENING_MAX", -1)
+    monkeypatch.setattr(Derived, "key_values_are_whole", look)
+    with DataDirectory.open(tmp_path) as directory:
+        directory.collection("default")._shards[0]._maintenance.wait()
+        assert whole == [True]
 
 
 def test_a_check_waits_for_the_index(collection: Collection, held_up: HeldUp) -> None:
