@@ -64,6 +64,8 @@ def serve(path: Path, opening: KillPoint | None, clustered: bool, parent: Connec
     limits.REQUESTS_KEPT = REQUESTS_KEPT
     if clustered:
         limits.EXACT_MAX = EXACT_MAX
+        # One that is lost is built beside calls, as that of a large shard is.
+        limits.BUILT_AT_OPENING_MAX = -1
     # An index that has to be built again is no news here.
     logging.disable(logging.WARNING)
     if opening is not None:
