@@ -587,7 +587,7 @@ class Shard:
                     selection = self._choices.of(txn, chosen.filter).selection
                     fresh = [seq for seq in fresh if seq in selection]
                 found = [live_hits(reader, proposal, k) for proposal in propose(reader, candidates, fresh)]
-        return found if candidates.all or all(len(hits) == k for hits in found) else None
+        return found if candidates.complete or all(len(hits) == k for hits in found) else None
 
     def _attend_to(self, readers: Iterable[MemoryReader]) -> None:
         """Mark what was found damaged, and have swept what has expired: it is in the way of those who search."""

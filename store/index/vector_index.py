@@ -42,6 +42,7 @@ _FOUND_SHARE = 4
 _SLICE_COMPONENTS = 1 << 22
 """What may be done at once while others wait, counted in components of vectors compared: a millisecond or two."""
 _QUICK_COMPONENTS = 1 << 20
+"""A tenth of a millisecond, so counted."""
 _CANDIDATE_COMPONENTS = 1 << 14
 _CHECK_COMPONENTS = 1 << 4
 """What it takes to read the vector of a candidate, and to see whether a vector is allowed, in components compared."""
@@ -62,14 +63,14 @@ class Allowed:
 class Candidates:
     """What a search of the index, current up to `position`, found for queries (N, D); to be ranked at any time later.
 
-    `seqs` are those of each query, and `scores` theirs where they are exact. `all`: there are no others.
+    `seqs` are those of each query, and `scores` theirs where they are exact. `complete`: there are no others.
     """
 
     queries: Matrix
     seqs: list[list[int]]
     scores: list[list[float]] | None
     position: int
-    all: bool
+    complete: bool
 
     def ranked(self, fetch: Fetch) -> list[Proposal]:
         """Return the candidates of each query with exact scores.
