@@ -54,11 +54,12 @@ class Builder:
         They are current up to the position before the call, and may hold newer memories.
         """
         seqs = self._seqs(give_way)
-        if len(seqs) <= limits.EXACT_MAX:
-            lists = InvertedLists.exact(self._records.identity.dimension)
-        else:
+        lists = InvertedLists.exact(self._records.identity.dimension)
+        if len(seqs) > limits.EXACT_MAX:
             chosen = quick_plan(len(seqs)) if quick else plan(len(seqs))
-            lists = clustered(self._sample(seqs, chosen, give_way), chosen, give_way)
+            sample = self._sample(seqs, chosen, give_way)
+            # All of it may have been deleted meanwhile.
+            lists = clustered(sample, chosen, give_way) if len(sample) else lists
         lists.make_room(len(seqs))
         for found, vectors in self._vectors(seqs, give_way):
             _add(lists, flat_ids([], found, self._base), vectors, give_way)

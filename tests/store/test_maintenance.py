@@ -15,6 +15,7 @@ from memory3.store.index import clustering
 from memory3.store.index.building import Builder
 from memory3.store.index.clustering import GiveWay, plan
 from memory3.store.index.inverted import InvertedLists
+from memory3.store.index.vector_index import Seqs
 from memory3.store.maintenance import Maintenance
 from memory3.store.records import Records
 from memory3.store.types import IndexKind, IndexState
@@ -132,6 +133,25 @@ def test_what_changes_while_it_is_built_is_in_it(tmp_path: Path, monkeypatch: py
         assert_all_found(collection, [*range(10, 20), *range(21, 90)])
         assert recalled(collection, "another text", 1) == ["another text"]
         assert "text 5" not in recalled(collection, "text 5", 100)
+
+
+def test_all_may_be_deleted_before_its_vectors_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There was nothing to make lists of: the work failed, and was tried again half a minute later."""
+    seqs = Builder._seqs
+
+    def deleted(builder: Builder, give_way: GiveWay) -> Seqs:
+        found = seqs(builder, give_way)
+        monkeypatch.setattr(Builder, "_seqs", seqs)
+        collection.delete([str(i) for i in range(60)])
+        return found
+
+    monkeypatch.setattr(Builder, "_seqs", deleted)
+    with collection_at(tmp_path) as collection:
+        fill(collection, range(60))
+        assert settled(collection).count == 0
+        fill(collection, range(100, 160))
+        assert settled(collection).kind is IndexKind.QUANTIZED
+        assert_all_found(collection, range(100, 160))
 
 
 def test_it_is_taken_up_when_little_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
