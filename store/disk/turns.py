@@ -63,14 +63,23 @@ class Turns:
         if self._taken.acquire(blocking=False):
             self._waiting.remove(handed)
             return True
-        while not handed.acquire(timeout=max(0.0, self._patience())):
-            if self._patience() <= 0:
-                try:
-                    self._waiting.remove(handed)
-                except ValueError:
-                    # It was handed over just now.
-                    return True
-                return False
+        try:
+            while not handed.acquire(timeout=max(0.0, self._patience())):
+                if self._patience() <= 0:
+                    return not self._leaves(handed)
+        except BaseException:
+            # Ctrl-C: nobody may hand the turn over to one who is gone.
+            if not self._leaves(handed):
+                self._pass_on()
+            raise
+        return True
+
+    def _leaves(self, handed: threading.Lock) -> bool:
+        """Wait no more; False when the turn was handed over just now."""
+        try:
+            self._waiting.remove(handed)
+        except ValueError:
+            return False
         return True
 
     def _patience(self) -> float:
@@ -78,9 +87,11 @@ class Turns:
         return self._began + PATIENCE_S - time.monotonic()
 
     def _give(self) -> None:
-        if not self._has_it():
-            return
-        self._own.has_it = False
+        if self._has_it():
+            self._own.has_it = False
+            self._pass_on()
+
+    def _pass_on(self) -> None:
         while not self._hand_over():
             self._taken.release()
             # Somebody may have come before the release, and found the turn taken.

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from memory3.store.disk import turns as module
@@ -142,6 +143,36 @@ def test_who_has_gone_on_beside_a_turn_is_handed_none() -> None:
     with turns.turn():
         beside(taking(turns, threading.Event())).join(LONG_S)
         assert not turns._waiting
+    assert not turns._taken.locked()
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_no_turn_is_handed_over_to_one_who_was_interrupted(monkeypatch: pytest.MonkeyPatch, handed_over: bool) -> None:
+    turns = Turns()
+
+    class Interrupted:
+        """What one waits for who is interrupted, before or just after the turn is handed over to him."""
+
+        def acquire(self, timeout: float | None = None) -> bool:
+            if timeout is None:
+                return True
+            if handed_over:
+                turns._waiting.clear()
+            raise KeyboardInterrupt
+
+    def wait() -> None:
+        with pytest.raises(KeyboardInterrupt), turns.turn():
+            pass
+        interrupted.set()
+
+    interrupted = threading.Event()
+    with turns.turn():
+        monkeypatch.setattr(module, "threading", SimpleNamespace(Lock=Interrupted))
+        beside(wait).join(LONG_S)
+        assert interrupted.is_set() and not turns._waiting
+        # In the one case it was his, and he has passed it on.
+        assert turns._taken.locked() is not handed_over
+        turns._own.has_it = not handed_over
     assert not turns._taken.locked()
 
 
