@@ -16,6 +16,7 @@ from .expiry import Entry, whole
 from .filters.language import Filter
 from .filters.selection import Selection
 from .filters.term_changes import TermChanges
+from .filters.terms import check_match
 from .format import NEVER, WRITTEN, DocumentRecord, decode_seq, encode_seq
 from .metadata import content_digest
 from .page_token import decode_page_token, encode_page_token
@@ -98,7 +99,7 @@ class Documents:
     def delete_matching(self, txn: WriteTransaction, filter: Filter, at: float) -> DeleteReceipt:
         """Forget the documents that match. What the log tells of it is their keys."""
         keys = self._keys_of(txn, self._records.terms.matching(txn, filter))
-        return self.delete(txn, [key for key in keys if not self._has_ended(txn, key, at)], at)
+        return self.delete(txn, [key for key in keys if self._is_to_go(txn, key, filter, at)], at)
 
     def expect(self, txn: Transaction, versions: Mapping[str, int], now: float) -> None:
         """Verify that these versions stand under these keys, 0 where there is none.
@@ -177,6 +178,8 @@ class Documents:
                 return Page(tuple(documents), encode_page_token(documents[-1].key.encode()))
             if isinstance(record, Damaged):
                 raise record
+            if filter is not None:
+                check_match(filter, key.decode(), record.metadata)
             if not record.has_ended(now):
                 documents.append(self._stored(txn, key.decode(), record))
         return Page(tuple(documents), "")
@@ -221,6 +224,15 @@ class Documents:
         except Damaged:
             return False
         return record is not None and record.has_ended(now)
+
+    def _is_to_go(self, txn: Transaction, key: str, filter: Filter, now: float) -> bool:
+        try:
+            record = self._records.documents.get(txn, key.encode())
+        except Damaged:
+            return True
+        if record is not None:
+            check_match(filter, key, record.metadata)
+        return record is None or not record.has_ended(now)
 
     def _is_to_be_swept(self, txn: Transaction, entry: Entry, now: float) -> bool:
         """Say whether what an entry of `expiry` tells of, whose time has come, still stands."""

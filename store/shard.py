@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -35,6 +36,7 @@ from .errors import Corrupted, Unavailable
 from .filters.choosing import Choices, Chosen
 from .filters.language import Filter
 from .filters.terms import NAME as TERMS
+from .filters.terms import check_match
 from .format import Identity
 from .group_commit import GroupCommit
 from .index.clustering import GiveWay
@@ -265,6 +267,23 @@ class Shard:
         `warm` says whether key-values of `fingerprint` are stored; without one it is False. With `held` they come with
         the hits, but for these seqs. Damaged memories are quarantined and left out, damaged key-values removed.
         """
+        try:
+            return self._recall(vectors, k, fingerprint, filter, held)
+        except Damaged as damage:
+            self._quarantine([damage])
+            if damage.table != TERMS:
+                raise
+        self._make_terms_anew()
+        return self._recall(vectors, k, fingerprint, filter, held)
+
+    def _recall(
+        self,
+        vectors: npt.NDArray[np.float32],
+        k: int,
+        fingerprint: str | None,
+        filter: Filter | None,
+        held: Set[int] | None,
+    ) -> builtins.list[builtins.list[Hit]]:
         hits: builtins.list[builtins.list[Hit]] = []
         readers: builtins.list[MemoryReader] = []
         index, width = self._derived.index, candidates_for(k)
@@ -454,6 +473,7 @@ class Shard:
             elif findings.derived:
                 with self._writer:
                     self._derived.rebuild(findings.derived)
+                self._choices.forget()
         return findings.report()
 
     @contextmanager
@@ -551,10 +571,14 @@ class Shard:
                 self._quarantine([damage])
                 if damage.table != TERMS:
                     raise
-            with self._writer:
-                self._derived.rebuild({TERMS})
+            self._make_terms_anew()
             with self._records.environment.reading() as txn:
                 return look(txn)
+
+    def _make_terms_anew(self) -> None:
+        with self._writer:
+            self._derived.rebuild({TERMS})
+        self._choices.forget()
 
     @contextmanager
     def _memory_reader(
@@ -587,6 +611,9 @@ class Shard:
                     selection = self._choices.of(txn, chosen.filter).selection
                     fresh = [seq for seq in fresh if seq in selection]
                 found = [live_hits(reader, proposal, k) for proposal in propose(reader, candidates, fresh)]
+        if chosen is not None:
+            for hit in chain.from_iterable(found):
+                check_match(chosen.filter, hit.key, hit.metadata)
         return found if candidates.complete or all(len(hits) == k for hits in found) else None
 
     def _attend_to(self, readers: Iterable[MemoryReader]) -> None:
@@ -610,8 +637,7 @@ class Shard:
             if damage.table != TERMS:
                 raise
         # Nothing of the change was stored. Terms follow from the documents, so they are made anew first.
-        with self._writer:
-            self._derived.rebuild({TERMS})
+        self._make_terms_anew()
         return self._commits.submit(change, size)
 
     def _is_known(self, request: Request | None) -> bool:

@@ -49,3 +49,8 @@ class Choices:
             while len(self._latest) > CHOICES_KEPT:
                 self._latest.popitem(last=False)
         return chosen
+
+    def forget(self) -> None:
+        """Choose anew from now on, because terms were made again."""
+        with self._mutex:
+            self._latest.clear()

@@ -9,8 +9,9 @@ from itertools import islice
 from pyroaring import BitMap
 
 from ..disk.environment import Environment, Transaction, WriteTransaction
+from ..disk.seal import Damaged
 from ..types import Metadata
-from .language import Filter
+from .language import Filter, matches
 from .number_block import EMPTY, decode_numbers, encode_numbers
 from .posting import Posting, decode_posting, encode_posting
 from .selection import Selection
@@ -22,6 +23,19 @@ NAME = "terms"
 
 _REBUILD_DOCUMENTS = 20_000
 _DROP_KEYS = 10_000
+
+
+def check_match(filter: Filter, key: str, metadata: Metadata) -> None:
+    """Verify that a document that was found matches.
+
+    A flipped bit in a key hides a value from those who look for it, and nothing there says so: what is searched for by
+    what it has not is then found where it has it.
+
+    Raises:
+        Damaged: it does not.
+    """
+    if not matches(filter, metadata):
+        raise Damaged(NAME, b"", f"document {key!r} was found by a filter that it does not match")
 
 
 class Terms:
