@@ -270,10 +270,8 @@ class Shard:
         try:
             return self._recall(vectors, k, fingerprint, filter, held)
         except Damaged as damage:
-            self._quarantine([damage])
-            if damage.table != TERMS:
-                raise
-        self._make_terms_anew()
+            with self._using():
+                self._mend_terms(damage)
         return self._recall(vectors, k, fingerprint, filter, held)
 
     def _recall(
@@ -568,12 +566,16 @@ class Shard:
                 with self._records.environment.reading() as txn:
                     return look(txn)
             except Damaged as damage:
-                self._quarantine([damage])
-                if damage.table != TERMS:
-                    raise
-            self._make_terms_anew()
+                self._mend_terms(damage)
             with self._records.environment.reading() as txn:
                 return look(txn)
+
+    def _mend_terms(self, damage: Damaged) -> None:
+        """Make the terms anew where it is they that a read has found damaged; else mark and raise the damage."""
+        self._quarantine([damage])
+        if damage.table != TERMS:
+            raise damage
+        self._make_terms_anew()
 
     def _make_terms_anew(self) -> None:
         with self._writer:

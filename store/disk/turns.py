@@ -38,7 +38,7 @@ class Turns:
         self._turn_ahead = Bracket(lambda: self._take(self._waiting.appendleft), self._give)
 
     def turn(self, ahead: bool = False) -> AbstractContextManager[None]:
-        """Read in here; within a turn of this thread it is a part of that. Wait for no lock that readers hold.
+        """Read in here; within a turn of this thread it is a part of that. Wait for no lock whose holder waits for one.
 
         `ahead` of those who wait already.
         """

@@ -84,6 +84,7 @@ def waiting(collection: Collection, text: str) -> Recall:
     free = shard._waiting_for_index._value
     recall = Recall(collection, text)
     while shard._waiting_for_index._value == free:
+        assert recall.is_alive()
         time.sleep(0.001)
     return recall
 
@@ -120,7 +121,7 @@ def test_more_recalls_than_may_wait_are_refused(collection: Collection, held_up:
     assert collection.recall(vector_of("text 1")[None], 1)[0][0].text == "text 1"
 
 
-def test_closing_ends_those_who_wait(collection: Collection, tmp_path: Path) -> None:
+def test_closing_ends_those_who_wait(collection: Collection) -> None:
     recall = waiting(collection, "text 1")
     collection.close()
     recall.join(LONG_S)

@@ -262,6 +262,7 @@ def test_no_change_of_the_index_waits_for_a_recall_that_waits_for_its_turn(
             recall = threading.Thread(target=lambda: recalled(collection, "text"))
             recall.start()
             while not READS._waiting:
+                assert recall.is_alive()
                 time.sleep(0.001)
             nothing = np.empty((0, DIMENSION), np.float32)
             change = threading.Thread(target=lambda: index.apply(index.position, [], [], nothing))

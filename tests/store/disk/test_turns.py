@@ -36,6 +36,7 @@ def waiting(turns: Turns, name: str, order: list[str], ahead: bool = False) -> t
     before = len(turns._waiting)
     thread = beside(take)
     while len(turns._waiting) == before:
+        assert thread.is_alive()
         time.sleep(0.001)
     return thread
 
