@@ -5,14 +5,20 @@ out of the page or out of the file (docs/reliability.md). Here all pages that th
 those of a level together: their kind, the places and lengths of their nodes, and that none is led to twice. What keys
 and values hold is not looked at; checksums are for that.
 
+Of a large file a part can be looked at: the smaller tables first, and last the pages of long values, which say of
+themselves only what LMDB needs to free them.
+
 `P` pages, `N` nodes, `B` bytes of a page.
 """
 
+import math
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -47,22 +53,62 @@ class _Unfit(Exception):
     """What does not fit, in words."""
 
 
-def fault(file: Path) -> str | None:
-    """Return what does not fit in a data file that nobody changes; it is read whole.
+class Look(NamedTuple):
+    """What does not fit, in words, None if all fits; and how many bytes of pages were looked at."""
 
-    None if all fits, and where there are no pages to look at, which LMDB will refuse by itself.
+    unfit: str | None
+    bytes: int
+
+
+def look_at(file: Path, bytes_max: float = math.inf) -> Look:
+    """Look at up to about `bytes_max` of the pages of a data file that nobody changes.
+
+    Nothing is unfit where there are no pages to look at, which LMDB will refuse by itself.
+
+    Raises:
+        OSError: the file cannot be read.
     """
-    data = file.read_bytes()
-    if len(data) < _META_BYTES:
-        return None
-    magic, version, page_bytes = _KIND.unpack_from(data)
-    if (magic, version) != (MAGIC, VERSION) or page_bytes not in PAGE_BYTES or len(data) < _METAS * page_bytes:
-        return None
-    try:
-        _Pages(data, page_bytes).check()
-    except _Unfit as unfit:
-        return str(unfit)
-    return None
+    with _File(file) as opened:
+        head = opened.read(0, _META_BYTES)
+        if len(head) < _META_BYTES:
+            return Look(None, 0)
+        magic, version, page_bytes = _KIND.unpack_from(head)
+        if (magic, version) != (MAGIC, VERSION) or page_bytes not in PAGE_BYTES or opened.size < _METAS * page_bytes:
+            return Look(None, 0)
+        unfit = None
+        pages = _Pages(opened, page_bytes, bytes_max / page_bytes)
+        try:
+            pages.check()
+        except _Unfit as found:
+            unfit = str(found)
+        return Look(unfit, pages.looked_at * page_bytes)
+
+
+class _File:
+    """A file that is read in places. Not mapped: a disk that fails is then an error, and ends no process."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+        self.size = os.fstat(self._descriptor).st_size
+
+    def read(self, start: int, size: int) -> bytes:
+        return os.pread(self._descriptor, size, start)
+
+    def read_pages(self, numbers: Numbers, page_bytes: int) -> Bytes:
+        """Return the pages (P, B) of these numbers, those that lie behind each other in one go."""
+        breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+        data = b"".join(
+            self.read(int(run[0]) * page_bytes, len(run) * page_bytes) for run in np.split(numbers, breaks) if len(run)
+        )
+        return np.frombuffer(data, np.uint8).reshape(len(numbers), page_bytes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,23 +168,38 @@ class _Nodes:
 
 
 class _Pages:
-    def __init__(self, data: bytes, page_bytes: int) -> None:
+    """All pages of a file; `looked_at` counts them, up to `most` but for the table of tables."""
+
+    def __init__(self, file: _File, page_bytes: int, most: float) -> None:
+        self.looked_at = 0
+        self._values: list[tuple[_Table, Numbers, Numbers]] = []
+        """Of those that have pages of their own, a table, the first page of each and how many."""
+        self._file = file
+        self._most = most
         self._page_bytes = page_bytes
-        whole = len(data) // page_bytes
-        self._pages = np.frombuffer(data, np.uint8, whole * page_bytes).reshape(whole, page_bytes)
-        metas = [_META.unpack_from(self._pages[number]) for number in range(_METAS)]
+        self._whole = file.size // page_bytes
+        metas = [_META.unpack(file.read(number * page_bytes, _META.size)) for number in range(_METAS)]
         free, main, self._last, _ = max(metas, key=lambda meta: meta[3])
         self._free, self._main = _Table.of("free", free), _Table.of("main", main)
+
+    def check(self) -> None:
+        """Raise _Unfit if anything does not fit."""
         # Free pages at the end need not be in the file.
         _need(self._last < _PAGES_MAX, self._main, f"has {self._last} pages")
         self._seen = np.zeros(self._last + 1, np.bool_)
         self._seen[:_METAS] = True
+        tables = [*self._walk(self._main), self._free]
+        for table in tables:
+            _need(table.pages <= self._last, table, f"has {table.pages} pages")
+        for table in sorted(tables, key=lambda table: table.branches + table.leaves):
+            if self._may_look_at(table.branches + table.leaves):
+                self._walk(table)
+        for table, heads, runs in self._values:
+            if self._may_look_at(len(heads)):
+                self._look_at_values(table, heads, runs)
 
-    def check(self) -> None:
-        """Raise _Unfit if anything does not fit."""
-        for table in self._walk(self._main):
-            self._walk(table)
-        self._walk(self._free)
+    def _may_look_at(self, pages: int) -> bool:
+        return self.looked_at + pages <= self._most
 
     def _walk(self, table: _Table) -> list[_Table]:
         """Look at all pages of a table; return the tables whose records are its values."""
@@ -175,7 +236,7 @@ class _Pages:
         """Note that a table leads to these pages, once, and that they may be led to."""
         inside = (numbers >= 0) & (numbers <= self._last)
         if there:
-            inside &= numbers < len(self._pages)
+            inside &= numbers < self._whole
         _need(bool(inside.all()), table, "leads out of the file")
         _need(not self._seen[numbers].any(), table, "leads to a page of another")
         _need(len(np.unique(numbers)) == len(numbers), table, "leads to a page twice")
@@ -209,7 +270,8 @@ class _Pages:
 
     def _nodes(self, table: _Table, numbers: Numbers, kind: int) -> _Nodes:
         """Return the nodes of these pages, all of which lie within them up to their keys' lengths."""
-        raw = np.array(self._pages[numbers])
+        raw = self._file.read_pages(numbers, self._page_bytes)
+        self.looked_at += len(numbers)
         words = raw.view("<u2")
         own = raw[:, :8].copy().view("<u8")[:, 0]
         flags, lower, upper = words[:, 5:8].T.astype(np.int64)
@@ -240,24 +302,33 @@ class _Pages:
         _need(bool((starts[first] == upper).all()), table, "has a page that begins elsewhere")
 
     def _elsewhere(self, table: _Table, nodes: _Nodes) -> int:
-        """Look at the pages of values that have their own; return their number."""
+        """See where values lie that have pages of their own, to look at these last; return how many pages they are."""
         chosen = nodes.flags & _ELSEWHERE > 0
         if not chosen.any():
             return 0
         firsts = nodes.bytes_at(nodes.contents, chosen, _NUMBER_BYTES).view("<u8")[:, 0]
         runs = (_HEADER_BYTES - 1 + nodes.low[chosen]) // self._page_bytes + 1
-        _need(bool((firsts <= self._last).all() and runs.sum() <= self._last), table, "leads out of the file")
+        there = min(self._last + 1, self._whole)
+        _need(bool((firsts < there).all() and runs.sum() <= there), table, "leads out of the file")
         heads = firsts.astype(np.int64)
+        _need(bool((heads + runs <= there).all()), table, "leads out of the file")
+        if self._may_look_at(len(heads)):
+            self._values.append((table, heads, runs))
+        return int(runs.sum())
+
+    def _look_at_values(self, table: _Table, heads: Numbers, runs: Numbers) -> None:
+        """See that each of these pages is the first of as many that hold a value, and are nobody else's."""
         places = np.arange(runs.sum()) - np.repeat(np.cumsum(runs) - runs, runs)
         self._claim(table, np.repeat(heads, runs) + places, there=True)
-        head = self._pages[heads, :_HEADER_BYTES]
+        data = b"".join(self._file.read(number * self._page_bytes, _HEADER_BYTES) for number in heads.tolist())
+        head = np.frombuffer(data, np.uint8).reshape(-1, _HEADER_BYTES)
+        self.looked_at += len(heads)
         own, kinds, lengths = (
             np.ascontiguousarray(head[:, part]).view(form)[:, 0]
             for part, form in ((slice(0, 8), "<u8"), (slice(10, 12), "<u2"), (slice(12, 16), "<u4"))
         )
-        fits = (own == firsts) & (kinds == _OVERFLOW) & (lengths == runs)
+        fits = (own == heads) & (kinds == _OVERFLOW) & (lengths == runs)
         _need(bool(fits.all()), table, "leads to a value's pages, which are none")
-        return int(runs.sum())
 
     def _check_free(self, nodes: _Nodes) -> None:
         """See that the pages which these nodes of the list of free pages name are nobody's."""
@@ -266,7 +337,7 @@ class _Pages:
             size = int(nodes.low[number])
             if nodes.flags[number] & _ELSEWHERE:
                 head = int(nodes.bytes_at(nodes.contents, chosen, _NUMBER_BYTES).view("<u8")[0, 0])
-                content = self._pages.reshape(-1)[head * self._page_bytes + _HEADER_BYTES :][:size]
+                content = np.frombuffer(self._file.read(head * self._page_bytes + _HEADER_BYTES, size), np.uint8)
             else:
                 content = nodes.bytes_at(nodes.contents, chosen, size)[0]
             _need(size >= _NUMBER_BYTES and not size % _NUMBER_BYTES, self._free, f"has an entry of {size} bytes")

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from .durable import remove_file, write_file
 from .environment import DATA_FILE, DEADLY_FILE, UNFIT_FILE
-from .page_check import fault
+from .page_check import look_at
 from .walk import ended_by
 
 WALK_AFTER = 2
 """Processes that end one after the other without closing a directory, until everything in it is walked through."""
 LOOKED_AT_BYTES_MAX = 64 << 20
-"""Of a data file whose pages are looked at before each opening, which takes up to a tenth of a second."""
+"""Of pages of a data file that are looked at before each opening, which takes up to a tenth of a second."""
 LOOKED_AT_TOGETHER_BYTES_MAX = 256 << 20
-"""Of all files that are looked at before an opening."""
+"""Of pages of all files that are looked at before an opening."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,10 @@ def set_aside(environments: Sequence[Path], derived: Sequence[Path], ended: int)
 
 
 def _looked_at(environments: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
-    """Yield the environments of small files, and what does not fit in each; the smallest first, as many as may be."""
+    """Yield environments and what does not fit in them, as far as was looked; the smallest first, as many as may be.
+
+    Of each file as much as ever is looked at, or nothing: what was found before is found again.
+    """
     sizes: dict[Path, int] = {}
     for environment in environments:
         # What cannot be read is told of by whoever opens it.
@@ -52,14 +55,14 @@ def _looked_at(environments: Sequence[Path]) -> Iterator[tuple[Path, str | None]
             sizes[environment] = (environment / DATA_FILE).stat().st_size
     left = LOOKED_AT_TOGETHER_BYTES_MAX
     for environment in sorted(sizes, key=sizes.__getitem__):
-        left -= sizes[environment]
-        if sizes[environment] > LOOKED_AT_BYTES_MAX or left < 0:
+        if left < LOOKED_AT_BYTES_MAX:
             return
         try:
-            found = fault(environment / DATA_FILE)
+            look = look_at(environment / DATA_FILE, LOOKED_AT_BYTES_MAX)
         except OSError:
             continue
-        yield environment, found and f"its pages do not fit together ({found})"
+        left -= look.bytes
+        yield environment, look.unfit and f"its pages do not fit together ({look.unfit})"
 
 
 def _mark(environment: Path, name: str, why: str) -> None:

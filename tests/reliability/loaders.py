@@ -25,7 +25,7 @@ from memory3.store.disk.environment import DATA_FILE, Environment
 from memory3.store.disk.free_pages import bytes_freed_since
 from memory3.store.disk.lock_file import DirectoryLock
 from memory3.store.disk.meta_pages import check_meta_pages
-from memory3.store.disk.page_check import fault
+from memory3.store.disk.page_check import look_at
 from memory3.store.disk.quarantine import Quarantine
 from memory3.store.disk.seal import Damaged, seal
 from memory3.store.errors import Corrupted, InvalidArgument, Memory3Error
@@ -180,7 +180,7 @@ def _freed(file: Path, data: bytes) -> int:
 
 def _fit(file: Path, data: bytes) -> None:
     file.write_bytes(data)
-    unfit = fault(file)
+    unfit = look_at(file).unfit
     if unfit:
         raise Corrupted(unfit)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import lmdb
 import pytest
 from memory3.store.disk.environment import DATA_FILE
-from memory3.store.disk.page_check import fault
+from memory3.store.disk.page_check import look_at
 from memory3.tests.reliability.pages import PAGE, Page, pages_in_use
 
 TABLES = ("records", "values")
@@ -60,7 +60,7 @@ def node_of(file: Path, page: Page, number: int = 0) -> int:
 def test_pages_fit(file: Path) -> None:
     kinds = {(page.kind, page.table) for page in pages_in_use(file.read_bytes())}
     assert {("branch", "records"), ("leaf", "values"), ("overflow", "values"), ("leaf", "free")} <= kinds
-    assert fault(file) is None
+    assert look_at(file).unfit is None
 
 
 def test_they_fit_after_any_history(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_they_fit_after_any_history(tmp_path: Path) -> None:
     choose = random.Random(3)
     file = tmp_path / DATA_FILE
     with lmdb.open(str(tmp_path), map_size=1 << 30, max_dbs=4) as environment:
-        assert fault(file) is None
+        assert look_at(file).unfit is None
         tables = [environment.open_db(name.encode()) for name in TABLES]
         reading = environment.begin()
         for turn in range(60):
@@ -84,7 +84,7 @@ def test_they_fit_after_any_history(tmp_path: Path) -> None:
             if turn % 7 == 0:
                 reading.abort()
                 reading = environment.begin()
-            assert fault(file) is None
+            assert look_at(file).unfit is None
         reading.abort()
 
 
@@ -95,13 +95,13 @@ def test_a_list_of_free_pages_may_have_pages_of_its_own(tmp_path: Path) -> None:
             txn.drop(environment.open_db(b"values", txn), delete=False)
     file = tmp_path / DATA_FILE
     assert any((page.kind, page.table) == ("overflow", "free") for page in pages_in_use(file.read_bytes()))
-    assert fault(file) is None
+    assert look_at(file).unfit is None
 
 
 @pytest.mark.parametrize("size", [0, 100, META_BYTES, PAGE, 2 * PAGE - 1])
 def test_a_file_without_pages_is_left_to_lmdb(file: Path, size: int) -> None:
     file.write_bytes(file.read_bytes()[:size])
-    assert fault(file) is None
+    assert look_at(file).unfit is None
 
 
 @pytest.mark.parametrize("at", [16, 20, 40])
@@ -110,12 +110,12 @@ def test_pages_of_another_kind_are_left_to_lmdb(file: Path, at: int) -> None:
     harm = in_page("leaf", "records", 10, b"\x01")
     harm(file)
     put(file, at, b"\x55")
-    assert fault(file) is None
+    assert look_at(file).unfit is None
 
 
 def test_a_file_that_is_cut_short(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: 8 * PAGE])
-    assert fault(file) is not None
+    assert look_at(file).unfit is not None
 
 
 Harm = Callable[[Path], None]
@@ -210,7 +210,7 @@ HARMS: dict[str, tuple[Harm, str]] = {
     "a value's page of another kind": (in_page("overflow", "values", 10, b"\x02"), "which are none"),
     "more pages of a value": (in_page("overflow", "values", 12, b"\x09"), "which are none"),
     "the number of a value's page": (in_page("overflow", "values", 0, b"\x09"), "which are none"),
-    "a used page that is free": (name_used_page_free, "'free' leads to a page of another"),
+    "a used page that is free": (name_used_page_free, "leads to a page of another"),
     "a free page behind the last": (lambda file: put(file, free_number(file), b"\xff" * 8), "out of order"),
     "more free pages than there are": (lambda file: put(file, free_number(file) - 8, b"\xff" * 8), "entry of"),
     "no depth": (lambda file: put(file, root_of(file, 1) + 6, b"\0\0"), "0 pages deep"),
@@ -230,7 +230,36 @@ HARMS: dict[str, tuple[Harm, str]] = {
 def test_what_does_not_fit_is_found(file: Path, name: str) -> None:
     harm, told = HARMS[name]
     harm(file)
-    assert told in (fault(file) or "it fits")
+    assert told in (look_at(file).unfit or "it fits")
+
+
+OF_VALUES = {
+    "a value on a meta page",
+    "a value's page of another kind",
+    "more pages of a value",
+    "the number of a value's page",
+}
+"""What only the pages of values say, or show."""
+
+
+@pytest.mark.parametrize("name", HARMS)
+def test_of_a_large_file_the_trees_are_looked_at(file: Path, name: str) -> None:
+    trees = [page for page in pages_in_use(file.read_bytes()) if page.kind in ("branch", "leaf")]
+    harm, told = HARMS[name]
+    harm(file)
+    look = look_at(file, len(trees) * PAGE)
+    assert look.bytes <= len(trees) * PAGE
+    assert look.unfit is None if name in OF_VALUES else told in (look.unfit or "it fits")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_of_a_large_file_the_smaller_tables_are_looked_at(file: Path, table: str) -> None:
+    """A table for which there is no time is passed over, and what comes before it is not."""
+    trees = [page for page in pages_in_use(file.read_bytes()) if page.kind in ("branch", "leaf")]
+    largest = max(TABLES, key=lambda name: sum(page.table == name for page in trees))
+    put(file, page_of(file, "leaf", table).start + 10, b"\x01")
+    unfit = look_at(file, (len(trees) - 1) * PAGE).unfit
+    assert (unfit is None) == (table == largest)
 
 
 def test_nothing_else_is_raised(file: Path) -> None:
@@ -248,5 +277,5 @@ def test_nothing_else_is_raised(file: Path) -> None:
                 )
             ] = choose.randrange(256)
         file.write_bytes(data)
-        told += fault(file) is not None
+        told += look_at(file).unfit is not None
     assert 100 < told < 500

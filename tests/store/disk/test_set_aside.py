@@ -7,7 +7,7 @@ import pytest
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
 from memory3.store.disk.environment import DATA_FILE, DEADLY_FILE, UNFIT_FILE
-from memory3.store.disk.page_check import fault
+from memory3.store.disk.page_check import look_at
 from memory3.store.disk.set_aside import set_aside
 from memory3.store.errors import Corrupted
 from memory3.store.placement import shard_of_key
@@ -126,7 +126,7 @@ def test_what_does_not_fit_and_ends_nobody_is_read_and_not_changed(
         collection.compact()
     assert any("can be read and not changed: its pages" in problem for problem in collection.check(False).problems)
     assert None not in collection.get(KEYS)
-    assert fault(whole / DATA_FILE) is None
+    assert look_at(whole / DATA_FILE).unfit is None
 
 
 def test_what_was_not_looked_at_again_stays_as_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,9 +136,8 @@ def test_what_was_not_looked_at_again_stays_as_it_is(path: Path, monkeypatch: py
         misnumber(environment, "documents" if environment.name == "records" else "values")
     set_aside(environments(path), [], 0)
     assert {one.parent for one in path.rglob(UNFIT_FILE)} == {smallest, largest}
-    monkeypatch.setattr(
-        "memory3.store.disk.set_aside.LOOKED_AT_TOGETHER_BYTES_MAX", (smallest / DATA_FILE).stat().st_size
-    )
+    for name in ("LOOKED_AT_BYTES_MAX", "LOOKED_AT_TOGETHER_BYTES_MAX"):
+        monkeypatch.setattr(f"memory3.store.disk.set_aside.{name}", (smallest / DATA_FILE).stat().st_size)
     for environment in (smallest, largest):
         (environment / UNFIT_FILE).write_text("as it was")
     set_aside(environments(path), [], 0)
