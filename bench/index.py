@@ -135,9 +135,9 @@ def _fill(collection: "Collection", rows: "Matrix") -> Line:
 
 
 def _alone(rows: "Matrix", asked: "Matrix", recalls: list[float]) -> str:
-    from memory3.store.derived import at_once
     from memory3.store.index.clustering import clustered, plan
     from memory3.store.index.vector_index import VectorIndex, candidates_for
+    from memory3.store.shard.derived import at_once
 
     start = time.perf_counter()
     chosen = plan(len(rows))

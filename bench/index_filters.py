@@ -64,9 +64,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def compared(rows: "Matrix", asked: "Matrix") -> Iterator[str]:
     """Yield the rows of a table for vectors (N, D) and queries (Q, D)."""
-    from memory3.store.derived import at_once
     from memory3.store.index.clustering import clustered, plan
     from memory3.store.index.vector_index import PROBES
+    from memory3.store.shard.derived import at_once
 
     random = np.random.default_rng(_SEED)
     chosen = plan(len(rows))

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from memory3.bench.scale_data import COLLECTION
-from memory3.store.derived import at_once
 from memory3.store.directory import DataDirectory
 from memory3.store.disk.environment import DATA_FILE
 from memory3.store.disk.seal import Damaged
@@ -15,6 +14,7 @@ from memory3.store.index.clustering import GiveWay
 from memory3.store.index.snapshot import write_snapshot
 from memory3.store.index.vector_index import Seqs, VectorIndex
 from memory3.store.records import Records
+from memory3.store.shard.derived import at_once
 
 _AHEAD_BYTES = 256 << 20
 

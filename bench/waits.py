@@ -151,7 +151,7 @@ def works(collection: Collection) -> dict[str, Callable[[], object]]:
         collection.put_key_values("large", [(seq, bytes(1 << 20)) for seq in seqs[:100]])
 
     def make_room() -> None:
-        shard._room.quotas = type(shard._room.quotas)(
+        shard._state.room.quotas = type(shard._state.room.quotas)(
             key_values_bytes_max=collection.stats().key_values_bytes - (1 << 20)
         )
         put()

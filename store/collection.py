@@ -28,7 +28,7 @@ from .page_token import encode_page_token
 from .placement import shard_of_key
 from .requests import Request, digest_of_delete, digest_of_filter, digest_of_upsert
 from .seqs import shard_of_seq
-from .shard import Shard
+from .shard.shard import Shard
 from .types import (
     Change,
     CheckReport,
@@ -263,7 +263,7 @@ class Collection:
         found: builtins.list[tuple[int, str]] = []
         for number, shard in self._shards.items():
             if number >= shard_of_seq(after) and len(found) < limit:
-                found += shard.cold(fingerprint, limit - len(found), after)
+                found += shard.warm.cold(fingerprint, limit - len(found), after)
         return found
 
     def put_key_values(self, fingerprint: str, items: Iterable[tuple[int, bytes]]) -> builtins.list[bool]:
@@ -278,7 +278,7 @@ class Collection:
         stored: builtins.list[bool] = []
         for number, group in groupby(_checked(items), key=lambda item: shard_of_seq(item[0])):
             if number < self.info.shards:
-                stored += self._shard(number).put_key_values(fingerprint, group)
+                stored += self._shard(number).warm.put(fingerprint, group)
             else:
                 stored += [False for _ in group]
         return stored
@@ -290,12 +290,12 @@ class Collection:
             Corrupted: some are damaged; they are removed, so the memory is cold from now on.
         """
         check_seqs(seqs)
-        return self._by_seq(seqs, lambda shard, part: shard.fetch_key_values(fingerprint, part))
+        return self._by_seq(seqs, lambda shard, part: shard.warm.fetch(fingerprint, part))
 
     def note_reads(self, seqs: Sequence[int]) -> None:
         """Count one more read of key-values that the caller held and did not fetch, but for memories that are gone."""
         check_seqs(seqs)
-        self._by_seq(seqs, lambda shard, part: shard.note_reads(part))
+        self._by_seq(seqs, lambda shard, part: shard.warm.note_reads(part))
 
     def changes(self, after: int, limit: int) -> builtins.list[Change]:
         """Return changes of one shard, of which `after` is a seq, in their order.
@@ -333,7 +333,7 @@ class Collection:
 
     def has_room_for_key_values(self) -> bool:
         """Say whether key-values can be added everywhere without others making room for them."""
-        return all(shard.has_room_for_key_values() for shard in self._shards.values())
+        return all(shard.warm.has_room() for shard in self._shards.values())
 
     def stats(self, most_read: int = 0) -> CollectionStats:
         """Return the state of the collection, with up to `most_read` of the memories that are read most."""
@@ -409,7 +409,7 @@ class Collection:
         values: dict[int, bytes | None] = {}
         for start in range(0, len(seqs), limits.SEQS_MAX):
             part = seqs[start : start + limits.SEQS_MAX]
-            fetched = self._by_seq(part, lambda shard, seqs: shard.whole_key_values(fingerprint, seqs))
+            fetched = self._by_seq(part, lambda shard, seqs: shard.warm.fetch_whole(fingerprint, seqs))
             values.update(zip(part, fetched, strict=True))
 
         def complete(hit: Hit) -> Hit:

@@ -20,7 +20,7 @@ from .disk.lock_file import DirectoryLock
 from .disk.set_aside import WALK_AFTER, set_aside
 from .errors import AlreadyExists, Corrupted, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from .format import FORMAT, check_format
-from .shard import KEY_VALUES
+from .shard.shard import KEY_VALUES
 from .types import CollectionInfo, CompactReport, Quotas
 from .validation import check_collection, check_collection_name
 

@@ -5,8 +5,8 @@ out of the page or out of the file (docs/reliability.md). Here all pages that th
 those of a level together: their kind, the places and lengths of their nodes, and that none is led to twice. What keys
 and values hold is not looked at; checksums are for that.
 
-Of a large file a part can be looked at: the smaller tables first, and last the pages of long values, which say of
-themselves only what LMDB needs to free them.
+Of a large file a part can be looked at: the smaller tables first, and of long values only where they lie. Their own
+pages, of which there are many, say no more than what LMDB needs to free them.
 
 `P` pages, `N` nodes, `B` bytes of a page.
 """
@@ -97,9 +97,12 @@ class _File:
     def read_pages(self, numbers: Numbers, page_bytes: int) -> Bytes:
         """Return the pages (P, B) of these numbers, those that lie behind each other in one go."""
         breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
-        data = b"".join(
-            self.read(int(run[0]) * page_bytes, len(run) * page_bytes) for run in np.split(numbers, breaks) if len(run)
-        )
+        runs = [(int(run[0]) * page_bytes, len(run) * page_bytes) for run in np.split(numbers, breaks) if len(run)]
+        # All are asked of the disk at once, before the first is waited for.
+        if hasattr(os, "posix_fadvise"):
+            for start, size in runs:
+                os.posix_fadvise(self._descriptor, start, size, os.POSIX_FADV_WILLNEED)
+        data = b"".join(self.read(start, size) for start, size in runs)
         return np.frombuffer(data, np.uint8).reshape(len(numbers), page_bytes)
 
     def __enter__(self) -> Self:
@@ -168,7 +171,7 @@ class _Nodes:
 
 
 class _Pages:
-    """All pages of a file; `looked_at` counts them, up to `most` but for the table of tables."""
+    """The pages of a file. `looked_at` counts them; of a file of more than `most` it is no more, and the few of tables."""
 
     def __init__(self, file: _File, page_bytes: int, most: float) -> None:
         self.looked_at = 0
@@ -192,14 +195,11 @@ class _Pages:
         for table in tables:
             _need(table.pages <= self._last, table, f"has {table.pages} pages")
         for table in sorted(tables, key=lambda table: table.branches + table.leaves):
-            if self._may_look_at(table.branches + table.leaves):
+            if self.looked_at + table.branches + table.leaves <= self._most:
                 self._walk(table)
-        for table, heads, runs in self._values:
-            if self._may_look_at(len(heads)):
+        if self._whole <= self._most:
+            for table, heads, runs in self._values:
                 self._look_at_values(table, heads, runs)
-
-    def _may_look_at(self, pages: int) -> bool:
-        return self.looked_at + pages <= self._most
 
     def _walk(self, table: _Table) -> list[_Table]:
         """Look at all pages of a table; return the tables whose records are its values."""
@@ -312,7 +312,7 @@ class _Pages:
         _need(bool((firsts < there).all() and runs.sum() <= there), table, "leads out of the file")
         heads = firsts.astype(np.int64)
         _need(bool((heads + runs <= there).all()), table, "leads out of the file")
-        if self._may_look_at(len(heads)):
+        if self._whole <= self._most:
             self._values.append((table, heads, runs))
         return int(runs.sum())
 

@@ -20,7 +20,6 @@ from memory3.model.evaluation.exam import load_exam
 from memory3.model.key_values import KeyValueForm
 from memory3.model.layout import STORED, MemoryLayout
 from memory3.protos.memory3.v1 import types_pb2 as pb
-from memory3.store.derived import at_once
 from memory3.store.disk.environment import DATA_FILE, Environment
 from memory3.store.disk.free_pages import bytes_freed_since
 from memory3.store.disk.lock_file import DirectoryLock
@@ -36,6 +35,7 @@ from memory3.store.index.snapshot import read_snapshot, write_snapshot
 from memory3.store.index.vector_index import VectorIndex
 from memory3.store.records import Records
 from memory3.store.seqs import base_of
+from memory3.store.shard.derived import at_once
 from memory3.store.types import IndexKind, Vector
 from memory3.wire.convert import vectors_from_wire
 
@@ -164,6 +164,7 @@ def _file(path: Path, commits: int) -> bytes:
             for number in range(commits):
                 with environment.begin(write=True) as txn:
                     txn.put(b"key", b"%d" % number)
+                    txn.put(b"long", bytes(2 * mmap.PAGESIZE))
     return (path / DATA_FILE).read_bytes()
 
 

@@ -14,16 +14,16 @@ from unittest.mock import patch
 
 from memory3.store import collection as collections
 from memory3.store import limits
-from memory3.store import shard as shards
 from memory3.store.backup.back_up import back_up
 from memory3.store.backup.restore import restore
 from memory3.store.collection import Collection
-from memory3.store.derived import at_once
 from memory3.store.directory import DataDirectory
 from memory3.store.disk import points
 from memory3.store.disk.durable import sync_directory
 from memory3.store.errors import Memory3Error
-from memory3.store.maintenance import Maintenance
+from memory3.store.shard import state
+from memory3.store.shard.derived import at_once
+from memory3.store.shard.maintenance import Maintenance
 
 from .access import FilterMapping, Store
 from .changing import Changer
@@ -116,7 +116,7 @@ def _power_failures(folder: Path, failures: int, every: int, seed: int) -> Outco
             # Upkeep is done between changes, by the thread that makes them.
             patch.object(Maintenance, "wake", lambda _: None),
             patch.object(collections, "ThreadPoolExecutor", _Serially),
-            patch.object(shards, "time", SimpleNamespace(time=work.clock)),
+            patch.object(state, "time", SimpleNamespace(time=work.clock)),
             watched(work.point),
             syncs_watched(work.before_sync, work.after_sync),
         ):

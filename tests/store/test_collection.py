@@ -19,7 +19,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from memory3.store import limits, shard
+from memory3.store import limits
 from memory3.store.backup.back_up import back_up
 from memory3.store.backup.restore import restore
 from memory3.store.collection import Collection
@@ -36,6 +36,8 @@ from memory3.store.filters.language import matches
 from memory3.store.filters.parser import parse_filter
 from memory3.store.placement import shard_of_key
 from memory3.store.seqs import base_of, shard_of_seq
+from memory3.store.shard import state
+from memory3.store.shard.shard import Shard
 from memory3.store.types import Count, DeleteReceipt, EmbeddedDocument, MemoryReads, Quotas, UpsertResult
 
 from .builders import DIMENSION, EMBEDDER, embedded, vector_of
@@ -104,10 +106,10 @@ class CollectionMachine(RuleBasedStateMachine):
         self.answers: dict[str, tuple[Callable[[str, int], Any], Any]] = {}
         """Of each request how it is sent, as which and with the version expected of its first key, and its answer."""
         self.now = START
-        self.clock = patch.object(shard, "time", SimpleNamespace(time=lambda: self.now))
+        self.clock = patch.object(state, "time", SimpleNamespace(time=lambda: self.now))
         self.clock.start()
         # The background would sweep too, and nobody could say when.
-        self.idle = patch.object(shard.Shard, "_sweep_is_due", lambda _: False)
+        self.idle = patch.object(Shard, "_sweep_is_due", lambda _: False)
         self.idle.start()
         self.directory: DataDirectory
         self.collection: Collection

@@ -4,11 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from memory3.store import derived, limits
+from memory3.store import limits
 from memory3.store.collection import Collection
-from memory3.store.derived import Derived
 from memory3.store.errors import ResourceExhausted, Unavailable
 from memory3.store.key_values import KeyValues
+from memory3.store.shard import derived
+from memory3.store.shard.derived import Derived
 from memory3.store.types import Hit
 
 from .builders import KEY_VALUES, RECORDS, SNAPSHOT, collection_at, embedded, vector_of

@@ -5,7 +5,7 @@ import pytest
 from memory3.store.collection import Collection
 from memory3.store.errors import Corrupted, InvalidArgument
 from memory3.store.format import decode_expiry, encode_expiry
-from memory3.store.shard import Shard
+from memory3.store.shard.shard import Shard
 from memory3.store.types import Count
 
 from .builders import RECORDS, collection_at, damage_value, embedded, put_raw, recalled, vector_of

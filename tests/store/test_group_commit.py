@@ -7,7 +7,7 @@ from memory3.store import limits
 from memory3.store.disk import points
 from memory3.store.disk.environment import Environment, Table, WriteTransaction
 from memory3.store.errors import Aborted, ResourceExhausted
-from memory3.store.group_commit import GroupCommit
+from memory3.store.shard.group_commit import GroupCommit
 
 CALLERS = 12
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from memory3.store import limits
 from memory3.store.collection import Collection
-from memory3.store.derived import Derived
 from memory3.store.directory import DataDirectory
 from memory3.store.disk.seal import Damaged
 from memory3.store.errors import Unavailable
@@ -17,6 +16,7 @@ from memory3.store.index.building import Builder
 from memory3.store.index.clustering import GiveWay
 from memory3.store.index.inverted import InvertedLists
 from memory3.store.records import Records
+from memory3.store.shard.derived import Derived
 from memory3.store.types import Hit
 
 from .builders import DIMENSION, EMBEDDER, SNAPSHOT, embedded, vector_of
@@ -81,9 +81,10 @@ class Recall(threading.Thread):
 def waiting(collection: Collection, text: str) -> Recall:
     """A recall that has come to wait."""
     shard = collection._shards[0]
-    free = shard._waiting_for_index._value
+    waiters = shard._recall._waiting
+    free = waiters._value
     recall = Recall(collection, text)
-    while shard._waiting_for_index._value == free:
+    while waiters._value == free:
         assert recall.is_alive()
         time.sleep(0.001)
     return recall

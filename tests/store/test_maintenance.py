@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from memory3.store import limits, maintenance
+from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.disk.environment import Transaction
 from memory3.store.filters.term_keys import ALL_LIVE, part_key
@@ -16,8 +16,9 @@ from memory3.store.index.building import Builder
 from memory3.store.index.clustering import GiveWay, plan
 from memory3.store.index.inverted import InvertedLists
 from memory3.store.index.vector_index import Seqs
-from memory3.store.maintenance import Maintenance
 from memory3.store.records import Records
+from memory3.store.shard import maintenance
+from memory3.store.shard.maintenance import Maintenance
 from memory3.store.types import IndexKind, IndexState
 
 from .builders import SNAPSHOT, collection_at, damage_value, embedded, recalled, seq_key

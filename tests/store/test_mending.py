@@ -11,7 +11,7 @@ from memory3.store.disk import points
 from memory3.store.errors import Corrupted, Unavailable
 from memory3.store.format import VALUE_KEY
 from memory3.store.key_values import KeyValues
-from memory3.store.maintenance import Maintenance
+from memory3.store.shard.maintenance import Maintenance
 from memory3.tests.reliability.pages import pages_in_use
 
 from .builders import KEY_VALUES, collection_at, embedded, put_raw, vector_of
@@ -22,8 +22,8 @@ MODEL = "model"
 
 @pytest.fixture(autouse=True)
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if data files were too large to look at their pages before each opening."""
-    monkeypatch.setattr("memory3.store.disk.set_aside.LOOKED_AT_BYTES_MAX", 0)
+    """As if the damage were in pages for which there is no time before an opening."""
+    monkeypatch.setattr("memory3.store.disk.set_aside.LOOKED_AT_TOGETHER_BYTES_MAX", 0)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from memory3.store import limits
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
 from memory3.store.errors import InvalidArgument, ResourceExhausted
-from memory3.store.shard import Shard
+from memory3.store.shard.shard import Shard
 from memory3.store.types import MemoryReads, Quotas
 
 from .builders import DIMENSION, EMBEDDER, embedded

@@ -423,7 +423,7 @@ def test_no_write_waits_long_for_upkeep(tmp_path: Path, monkeypatch: pytest.Monk
         time.sleep(max(0.0, ends - time.time()))
         while collection.sweep():
             pass
-        shard._room.quotas = Quotas(key_values_bytes_max=collection.stats().key_values_bytes - 1)
+        shard._state.room.quotas = Quotas(key_values_bytes_max=collection.stats().key_values_bytes - 1)
         collection.put_key_values("model", [(memories, bytes(100))])
         assert memories - 2_000 < collection.stats().warm["model"] < memories
         for start in range(0, 200_000, 1_000):

@@ -324,7 +324,7 @@ def test_key_values_behind_the_records_are_put_right_at_the_first_opening(
                     collection.save()
                 yield state
 
-        monkeypatch.setattr("memory3.store.shard.frozen", between)
+        monkeypatch.setattr("memory3.store.shard.shard.frozen", between)
         back_up(directory, tmp_path / "backup")
     restore(tmp_path / "backup", tmp_path / "new")
     with collection_at(tmp_path / "new") as restored:

@@ -155,7 +155,7 @@ def test_closing_ends_it(collection: Collection) -> None:
         def close(done: int, total: int) -> None:
             if done == 3 and not closing:
                 closing.append(other.submit(collection.close))
-                assert collection._shards[0]._leaving.wait(30)
+                assert collection._shards[0]._state.leaving.wait(30)
 
         with pytest.raises(Unavailable, match="its check was given up"):
             collection.check(full=True, progress=close)

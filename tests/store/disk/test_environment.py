@@ -130,8 +130,8 @@ def test_a_file_cut_short_by_more_than_a_transaction_is_refused(
     size = file.stat().st_size
     os.truncate(file, size - (64 << 10))
     monkeypatch.setattr("memory3.store.disk.environment._SHORT_BYTES_MAX", 32 << 10)
-    # As large as such a file is.
-    monkeypatch.setattr("memory3.store.disk.set_aside.LOOKED_AT_BYTES_MAX", 0)
+    # In pages for which there is no time before an opening.
+    monkeypatch.setattr("memory3.store.disk.set_aside.LOOKED_AT_TOGETHER_BYTES_MAX", 0)
     with pytest.raises(Corrupted, match=f"cut short: it has {size - (64 << 10)} bytes"), collection_at(tmp_path):
         pass
 

@@ -222,7 +222,7 @@ with DataDirectory.open(Path(sys.argv[1])) as directory:
     shard = collection._shards[0]
     with ExitStack() as many:
         for _ in range(500):
-            for environment in shard._environments():
+            for environment in shard._state.environments():
                 many.enter_context(environment.reading())
         assert collection.count().documents
 """

@@ -136,7 +136,7 @@ def test_damage_that_was_replaced_before_it_is_marked_leaves_no_mark(data: Path)
     """A reader meets the damage, a writer deletes it, and only then comes the reader to mark it."""
     with collection_at(data) as collection:
         collection.delete(["a"])
-        collection._shards[0]._quarantine([Damaged("memories", seq_key(2), "its checksum is wrong")])
+        collection._shards[0]._state.quarantine([Damaged("memories", seq_key(2), "its checksum is wrong")])
         assert_mended(collection)
 
 

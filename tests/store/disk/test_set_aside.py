@@ -80,7 +80,7 @@ def opened(path: Path) -> Iterator[Callable[[], Collection]]:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if data files were too large to look at their pages before each opening."""
-    monkeypatch.setattr("memory3.store.disk.set_aside.LOOKED_AT_BYTES_MAX", 0)
+    monkeypatch.setattr("memory3.store.disk.set_aside.LOOKED_AT_TOGETHER_BYTES_MAX", 0)
 
 
 @pytest.mark.parametrize("ended", [0, 2])

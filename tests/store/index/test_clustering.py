@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from memory3.store.derived import at_once
 from memory3.store.index.clustering import Plan, clustered, plan, quick_plan, steps
+from memory3.store.shard.derived import at_once
 from memory3.store.types import IndexKind
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from memory3.store import limits
-from memory3.store.derived import at_once
 from memory3.store.errors import Corrupted
 from memory3.store.index.clustering import clustered, plan
 from memory3.store.index.inverted import InvertedLists
 from memory3.store.index.snapshot import Slice, Snapshot
 from memory3.store.index.vector_index import Allowed, Proposal, VectorIndex, candidates_for
+from memory3.store.shard.derived import at_once
 from memory3.store.types import IndexKind
 
 from ..builders import DIMENSION, vector_of

@@ -1,7 +1,4 @@
-"""Finding memories: the index proposes, the records decide.
-
-The index is searched before the transaction begins whose state everything here sees: so what the index holds has been
-committed, and what it lacks stands in the log of changes.
+"""Memories as one state of records and key-values has them: live or gone, warm or cold.
 
 `N` vectors, `D` embedding size.
 """
@@ -11,14 +8,13 @@ from collections.abc import Sequence, Set
 import numpy as np
 import numpy.typing as npt
 
-from .disk.environment import Transaction
-from .disk.seal import Damaged
-from .format import DocumentRecord, encode_seq
-from .index.vector_index import Candidates, Proposal, ranked
-from .key_values import KeyValuesView
-from .records import Records
-from .seqs import shard_of_seq
-from .types import Hit
+from ..disk.environment import Transaction
+from ..disk.seal import Damaged
+from ..format import DocumentRecord, encode_seq
+from ..key_values import KeyValuesView
+from ..records import Records
+from ..seqs import shard_of_seq
+from ..types import Hit
 
 
 class MemoryReader:
@@ -78,41 +74,3 @@ class MemoryReader:
             self._documents[key] = None
             self._documents[key] = self._records.documents.get(self._txn, key.encode())
         return self._documents[key]
-
-
-def written_since(records: Records, txn: Transaction, reader: MemoryReader, position: int) -> list[int]:
-    """Return the seqs that were written after `position`, and stand.
-
-    A search that was made before knows nothing of them: without them a document that is being replaced would be found
-    neither in its old nor in its new version.
-    """
-    if records.position(txn) == position:
-        return []
-    try:
-        changes = records.changes_after(txn, position)
-    except Damaged as damage:
-        reader.damages.append(damage)
-        return []
-    return changes.written if changes else []
-
-
-def propose(reader: MemoryReader, candidates: Candidates, fresh: Sequence[int]) -> list[Proposal]:
-    """Rank for each query what a search has found, and all of the `fresh`."""
-    proposals = candidates.ranked(reader.vectors)
-    if not fresh:
-        return proposals
-    seqs, vectors = reader.vectors(fresh)
-    scores = (candidates.queries @ vectors.T).tolist()
-    return [ranked([*found, *zip(row, seqs, strict=True)]) for found, row in zip(proposals, scores, strict=True)]
-
-
-def live_hits(reader: MemoryReader, proposal: Proposal, k: int) -> list[Hit]:
-    """Return the first k of the candidates that are live."""
-    hits: list[Hit] = []
-    for score, seq in proposal:
-        if len(hits) == k:
-            break
-        hit = reader.hit(seq, min(1.0, max(-1.0, score)))
-        if hit is not None:
-            hits.append(hit)
-    return hits

@@ -1,10 +1,10 @@
 """Whether there is room for more: on the disk, in the maps, and under the quotas. Deletes never ask."""
 
-from . import limits
-from .disk.durable import free_bytes
-from .disk.environment import Environment
-from .errors import ResourceExhausted
-from .types import Quotas
+from .. import limits
+from ..disk.durable import free_bytes
+from ..disk.environment import Environment
+from ..errors import ResourceExhausted
+from ..types import Quotas
 
 
 class Room:

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from ..errors import Memory3Error
+from ..index.clustering import GiveWay
 from .derived import Derived
-from .errors import Memory3Error
-from .index.clustering import GiveWay
 
 _STEP_S = 0.001
 _REST = 0.5

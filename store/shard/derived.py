@@ -11,22 +11,22 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from . import limits
-from .backup.progress import one_at_a_time
-from .disk.durable import remove_file
-from .disk.environment import Transaction
-from .disk.seal import Damaged
-from .disk.turns import READS
-from .errors import Corrupted, Memory3Error
-from .filters.terms import NAME as TERMS
-from .index.building import Builder
-from .index.clustering import GiveWay
-from .index.inverted import InvertedLists
-from .index.snapshot import Slice, read_snapshot, write_snapshot
-from .index.vector_index import VectorIndex
-from .key_values import KeyValues
-from .records import Changes, Records
-from .types import IndexKind, IndexState
+from .. import limits
+from ..backup.progress import one_at_a_time
+from ..disk.durable import remove_file
+from ..disk.environment import Transaction
+from ..disk.seal import Damaged
+from ..disk.turns import READS
+from ..errors import Corrupted, Memory3Error
+from ..filters.terms import NAME as TERMS
+from ..index.building import Builder
+from ..index.clustering import GiveWay
+from ..index.inverted import InvertedLists
+from ..index.snapshot import Slice, read_snapshot, write_snapshot
+from ..index.vector_index import VectorIndex
+from ..key_values import KeyValues
+from ..records import Changes, Records
+from ..types import IndexKind, IndexState
 
 _SNAPSHOT_SHARE = 4
 _GAINED = 5

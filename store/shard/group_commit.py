@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from . import limits
-from .disk.environment import Environment, WriteTransaction
-from .errors import ResourceExhausted
+from .. import limits
+from ..disk.environment import Environment, WriteTransaction
+from ..errors import ResourceExhausted
 
 T = TypeVar("T")
 
