@@ -18,7 +18,8 @@ times nothing and ends with 1 if one differs.
   run at a time are there at once, and the others wait: a server under load.
 - `rag`: the same questions answered from five memories, and from their five texts in the prompt, by one engine; and by
   Transformers' `generate` with SDPA, from the texts too (bench/engine_generate.py). And the bytes of key-values that a
-  request reads of memories and of texts, for this model and by arithmetic for the paper's.
+  request reads of memories and of texts, for this model and by arithmetic for the paper's, whose references have 128
+  tokens as those have that `--reference-tokens 128` fills up.
 - `streams`: what the callers see who follow their answers, together and one at a time. A text may hold several tokens
   (a character of several, or a special one, which has no text): how many it does on average is told.
 - `soak`: callers come and go for `--minutes`, some leave early or are late. Ends with 1 if the resident memory (that no
@@ -53,6 +54,7 @@ def main() -> int:
         Settings(),
         rounds=arguments.rounds,
         documents=arguments.documents,
+        reference_tokens=arguments.reference_tokens,
         concurrency=tuple(arguments.concurrency),
         memory_waves=arguments.waves,
         callers=arguments.callers,
@@ -128,6 +130,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--callers", type=int, default=Settings().callers, help="of `rag` and `streams` [16]")
     parser.add_argument("--answer-tokens", type=int, default=Settings().answer_tokens, help="of `rag` [64]")
     parser.add_argument("--documents", type=int, default=Settings().documents, help=f"[{Settings().documents}]")
+    parser.add_argument("--reference-tokens", type=int, default=0, help="fill shorter ones up to so many [0]")
     parser.add_argument("--model", help="a folder or a Hugging Face name [the packaged model]")
     parser.add_argument("--device", default="cpu", help="[cpu]")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the soak [60]")

@@ -34,10 +34,14 @@ _WAITING = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How much is measured; the tests measure little. `waves` are those of questions, of `callers` each."""
+    """How much is measured; the tests measure little. `waves` are those of questions, of `callers` each.
+
+    To references of fewer than `reference_tokens` words of other texts are added.
+    """
 
     rounds: int = 5
     documents: int = 2_000
+    reference_tokens: int = 0
     prompt_tokens: int = 128
     tokens: int = 128
     answer_tokens: int = 64
@@ -165,6 +169,11 @@ def open_work(folder: Path, settings: Settings, model: str | None, device: str) 
     exam = unseen_worlds(2 * settings.documents, SEED)
     documents = dict(list(exam.documents.items())[: settings.documents])
     with Embedded(folder, model=model, device=device) as memory:
+        filler = World(SEED + 2, "test")
+        checkpoint = memory.models.language_model.checkpoint
+        documents = {
+            key: filled(text, settings.reference_tokens, checkpoint.encode, filler) for key, text in documents.items()
+        }
         memory.upsert([Document(key, text) for key, text in documents.items()])
         memory.write()
         language_model = endless(memory.models.language_model)
@@ -187,6 +196,16 @@ def endless(model: LanguageModel) -> LanguageModel:
     made = replace(model.checkpoint)
     made.__dict__["ends"] = frozenset()
     return LanguageModel(made)
+
+
+def filled(text: str, tokens: int, encode: Callable[[str], Sequence[int]], world: World) -> str:
+    """The text with words of other passages behind it, as many as `tokens` have room for; as it is if it has them."""
+    words = [text]
+    while len(encode(" ".join(words))) < tokens:
+        words += world.passage().text.split()
+    while len(words) > 1 and len(encode(" ".join(words))) > tokens:
+        words.pop()
+    return " ".join(words)
 
 
 def _prompts(model: LanguageModel, count: int, tokens: int) -> Iterator[list[int]]:

@@ -171,7 +171,7 @@ class _Nodes:
 
 
 class _Pages:
-    """The pages of a file. `looked_at` counts them; of a file of more than `most` it is no more, and the few of tables."""
+    """The pages of a file. `looked_at` counts them: of a larger file up to `most`, and the few that name tables."""
 
     def __init__(self, file: _File, page_bytes: int, most: float) -> None:
         self.looked_at = 0

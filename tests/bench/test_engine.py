@@ -11,13 +11,14 @@ import pytest
 import torch
 from memory3.bench import engine, engine_check, engine_parts, engine_report, engine_streams
 from memory3.bench.engine_generate import Generate
-from memory3.bench.engine_work import Settings, Work, endless, engine_of, open_work, turns
+from memory3.bench.engine_work import Settings, Work, endless, engine_of, filled, open_work, turns
 from memory3.bench.random_model import Shape, spoken, write_model
 from memory3.model.attention import NAME
 from memory3.model.engine.engine import Engine
 from memory3.model.engine.limits import EngineLimits
 from memory3.model.language_model import LanguageModel
 from memory3.model.source import GenerationOptions
+from memory3.model.training.worlds import World
 from torch import Tensor
 
 from ..model.engine.test_paged import REFERENCE
@@ -73,6 +74,16 @@ def test_with_memory_over_without(work: Work) -> None:
         # Half of them wait for the other half.
         account = variants["recall by text"]["seconds"]
         assert account["queue"] > 0.1 * account["total"]
+
+
+def test_references_are_filled_up(work: Work) -> None:
+    encode, world = work.model.checkpoint.encode, World(1, "test")
+    texts = [world.passage().text for _ in range(20)]
+    for text in texts:
+        made = filled(text, 128, encode, world)
+        assert made.startswith(text) and 110 < len(encode(made)) <= 128
+        assert filled(text, 0, encode, world) == text
+    assert filled(" ".join(texts), 128, encode, world) == " ".join(texts)
 
 
 def test_requests_of_several_waves(work: Work) -> None:
