@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-PARTS = ("embed", "search", "read", "decode", "note")
+from memory3.bench.engine_timing import PARTS as ENGINE_PARTS
+
+RECALL_PARTS = ("embed", "search", "read", "decode", "note")
 ACCOUNT = ("queue", "recall", "fetch", "model", "total")
 
 
@@ -27,16 +29,18 @@ def memory_lines(measured: list[dict[str, Any]]) -> Iterator[str]:
             rate, found = variant["tokens_per_s"]["median"], variant["device_hits"]
             yield f"| {one['running']} | {name} | {rate:,.0f} | {_ratio(variant['ratio'])} | {found:.1%} |"
     yield ""
-    yield "Milliseconds of the recall thread for each request: embedding, search, reading from the store, decoding into"
-    yield "slots, counting reads; what several requests ask together is shared among them. Then their own account:"
-    yield "all that a request waits for counts whole in it; `model` are the steps that it took part in."
+    yield "Milliseconds for each request; what several have in common is shared among them. Of the recall thread:"
+    yield "embedding, search, reading from the store, decoding into slots, counting reads. Of the engine's: copying"
+    yield "memories into rows, attention, whole steps with that. Then their own account: all that a request waits for"
+    yield "counts whole in it; `model` are the steps that it took part in."
     yield ""
-    yield f"| at a time | variant | requests | {' | '.join((*PARTS, *ACCOUNT))} |"
-    yield "|---" * (3 + len(PARTS) + len(ACCOUNT)) + "|"
+    parts = (*RECALL_PARTS, *ENGINE_PARTS)
+    yield f"| at a time | variant | requests | {' | '.join((*parts, *ACCOUNT))} |"
+    yield "|---" * (3 + len(parts) + len(ACCOUNT)) + "|"
     for one in measured:
         for name, variant in one["variants"].items():
-            parts, account = _ms(variant["parts"], PARTS), _ms(variant["seconds"], ACCOUNT)
-            yield f"| {one['running']} | {name} | {one['requests']} | {parts} | {account} |"
+            shared, account = _ms(variant["parts"], parts), _ms(variant["seconds"], ACCOUNT)
+            yield f"| {one['running']} | {name} | {one['requests']} | {shared} | {account} |"
     yield ""
     missed = ", ".join(f"{one['replays_missed']} at {one['running']}" for one in measured)
     yield f"Queries that recall by vector had to embed after all: {missed}."

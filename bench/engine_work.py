@@ -15,6 +15,7 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 from memory3.answers import Finished, GenerationEvent
+from memory3.bench.engine_timing import time_engine, timed
 from memory3.cluster.embedded import Embedded
 from memory3.cluster.memory_source import CollectionSource
 from memory3.model.engine.engine import Engine
@@ -62,7 +63,7 @@ class TimedSource(MemorySource):
     """A collection's memories, and the seconds that each part of finding and reading them took.
 
     Attributes:
-        seconds: by part: embed, search, read, note (of reads), live.
+        seconds: by part: embed, search, read, note (of reads), live; and of the engine what engine_timing.py adds.
         vectors: of queries embedded while `keeps`; with `replays` those are taken instead of asking the embedder.
         missed: queries of a replay that were not among them.
     """
@@ -88,9 +89,9 @@ class TimedSource(MemorySource):
         return self._source.scope
 
     def recall(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        with self._timed("embed"):
+        with timed(self.seconds, "embed"):
             vectors = self._vectors(queries)
-        with self._timed("search"):
+        with timed(self.seconds, "search"):
             fingerprint = self._source.models.language_model.fingerprint
             found = self._source.collection.recall(vectors, k, fingerprint)
         return found if self._read is None else [self._others(hits, self._read) for hits in found]
@@ -111,15 +112,15 @@ class TimedSource(MemorySource):
         return found
 
     def key_values(self, hits: Sequence[Hit]) -> list[bytes | None]:
-        with self._timed("read"):
+        with timed(self.seconds, "read"):
             return self._source.key_values(hits)
 
     def live(self, hits: Sequence[Hit]) -> list[bool]:
-        with self._timed("live"):
+        with timed(self.seconds, "live"):
             return self._source.live(hits)
 
     def note_reads(self, hits: Sequence[Hit]) -> None:
-        with self._timed("note"):
+        with timed(self.seconds, "note"):
             self._source.note_reads(hits)
 
     def _vectors(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -129,14 +130,6 @@ class TimedSource(MemorySource):
             self.vectors.update(made)
         self.missed += len(unknown) if self.replays else 0
         return np.stack([made[query] if query in made else self.vectors[query] for query in queries])
-
-    @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] += time.perf_counter() - began
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +221,7 @@ def engine_of(work: Work, running: int, memories: int, *, cold: bool) -> Iterato
     if cold:
         limits = replace(limits, slots=_CHUNKS_PINNED * memories * running, ram_bytes=0)
     engine = Engine(work.model, limits)
+    time_engine(engine, work.source.seconds)
     try:
         yield engine
     finally:

@@ -73,7 +73,7 @@ KEY_VALUES = "kv"
 class Shard:
     """A shard, open. Changes are durable when their call returns, and seen by every call that starts after.
 
-    Every method raises Unavailable once the shard is closed.
+    `warm` are its key-values. Every method raises Unavailable once the shard is closed.
     """
 
     def __init__(
