@@ -29,7 +29,7 @@ DEADLY_FILE = "deadly"
 """Its presence says that the environment must not be opened, and its text why (set_aside.py)."""
 UNFIT_FILE = "unfit"
 """Its presence says that the environment must not be changed, and its text why."""
-_TABLES_MAX = 16
+TABLES_MAX = 16
 _SPARE_TRANSACTIONS = 32
 _METAS = 2
 _PROBE_BYTES = 1 << 20
@@ -334,7 +334,7 @@ class Environment:
             self.lmdb = lmdb.open(
                 str(self.path),
                 map_size=self.map_bytes,
-                max_dbs=_TABLES_MAX,
+                max_dbs=TABLES_MAX,
                 max_readers=READERS_MAX,
                 max_spare_txns=_SPARE_TRANSACTIONS,
                 metasync=self._durable,

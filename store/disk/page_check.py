@@ -5,8 +5,8 @@ out of the page or out of the file (docs/reliability.md). Here all pages that th
 those of a level together: their kind, the places and lengths of their nodes, and that none is led to twice. What keys
 and values hold is not looked at; checksums are for that.
 
-Of a large file a part can be looked at: the smaller tables first, and of long values only where they lie. Their own
-pages, of which there are many, say no more than what LMDB needs to free them.
+Of a large file a part can be looked at: the smaller tables first, and of long values only where they lie. Of what
+their own pages say, of which there are many, LMDB checks the kind by itself, and trusts the number only to free them.
 
 `P` pages, `N` nodes, `B` bytes of a page.
 """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .durable import remove_file, write_file
 from .environment import DATA_FILE, DEADLY_FILE, UNFIT_FILE
+from .mend import mended
 from .page_check import look_at
 from .walk import ended_by
 
@@ -23,15 +24,18 @@ _log = logging.getLogger(__name__)
 def set_aside(environments: Sequence[Path], derived: Sequence[Path], ended: int) -> None:
     """Mark those that must not be opened, or not changed; `ended` processes, one after the other, have not closed them.
 
-    Where pages do not fit together, what is `derived` can be made again and is refused at once. The others can be read,
-    unless that ends a process that walks through them, or may have been what ended the last one. A change of such pages
-    would end the process, or do more harm.
+    Where pages do not fit together, what is `derived` is copied if that loses nothing. If not, it is refused at once,
+    since it can be made again. The others can be read, unless that ends a process that walks through them, or may have
+    been what ended the last one. A change of such pages would end the process, or do more harm.
     """
     left = [environment for environment in environments if not (environment / DEADLY_FILE).exists()]
     suspects = []
     for environment, unfit in _looked_at(left):
         if unfit is None:
             remove_file(environment / UNFIT_FILE)
+        elif environment in derived and mended(environment):
+            remove_file(environment / UNFIT_FILE)
+            _log.warning("%s was damaged (%s); all that it holds could be read, and was copied", environment, unfit)
         elif ended or environment in derived:
             _mark(environment, DEADLY_FILE, unfit)
         else:

@@ -10,9 +10,7 @@ dies of is marked, and from then on refused.
 import logging
 import os
 import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
@@ -23,7 +21,7 @@ import lmdb
 
 from ..errors import Memory3Error, Unavailable
 from ..limits import KEY_VALUES_BYTES_MAX
-from .durable import disk_errors
+from .child import end_with_the_caller, start
 from .environment import Environment
 
 _DEADLY = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
@@ -57,11 +55,7 @@ def ended_by(environments: Sequence[Path]) -> dict[Path, str]:
 
 def _walk(environments: Sequence[Path]) -> tuple[int, str | None]:
     """Return how many environments were passed, and the name of the signal that ended the walk in the next one."""
-    command = [sys.executable, "-m", __name__, *map(str, environments)]
-    inherited = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with disk_errors(f"starting {command[0]}"):
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=inherited)
-    with child:
+    with start(__name__, *map(str, environments)) as child:
         assert child.stdout is not None
         passed = len(child.stdout.read().splitlines())
     if -child.returncode in _DEADLY:
@@ -73,17 +67,12 @@ def _walk(environments: Sequence[Path]) -> tuple[int, str | None]:
 
 
 def _main(paths: Sequence[str]) -> None:
-    threading.Thread(target=_end_with_the_caller, daemon=True).start()
+    end_with_the_caller()
     for path in paths:
         # What is damaged otherwise is found, and told of, by whoever comes there.
         with suppress(Memory3Error, lmdb.Error):
             _visit(Environment(Path(path), KEY_VALUES_BYTES_MAX, durable=True))
         print("passed", flush=True)
-
-
-def _end_with_the_caller() -> None:
-    sys.stdin.read()
-    os._exit(0)
 
 
 def _visit(environment: Environment) -> None:
