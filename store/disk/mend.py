@@ -45,9 +45,12 @@ def mended(environment: Path) -> bool:
                 return False
             copy.unlink(missing_ok=True)
             with start(__name__, str(environment)) as child:
-                child.wait()
+                assert child.stdout is not None
+                told = child.stdout.read().decode("utf-8", "backslashreplace").strip()
             if child.returncode:
                 copy.unlink(missing_ok=True)
+                why = told or f"the process that read it ended with {child.returncode}"
+                _log.warning("%s cannot be copied whole: %s", environment, why)
                 return False
             os.replace(copy, file)
             sync_directory(environment)
@@ -62,7 +65,7 @@ def _main(path: str) -> int:
     try:
         _copy(Path(path))
     except (Memory3Error, lmdb.Error, _Incomplete) as error:
-        print(f"{path} cannot be copied whole: {error}", file=sys.stderr)
+        print(error)
         return 1
     return 0
 

@@ -118,11 +118,12 @@ def test_what_can_be_read_whole_is_copied(kv: Path, name: str, ended: int, caplo
 
 
 @pytest.mark.parametrize("name", LOSSY)
-def test_what_cannot_be_read_whole_begins_anew(kv: Path, name: str) -> None:
+def test_what_cannot_be_read_whole_begins_anew(kv: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     LOSSY[name](kv)
     assert look_at(kv / DATA_FILE).unfit
     before = (kv / DATA_FILE).read_bytes()
     assert not mended(kv)
+    assert f"{kv} cannot be copied whole: " in caplog.text
     assert (kv / DATA_FILE).read_bytes() == before
     assert not list(kv.rglob(f"*{TEMPORARY}*"))
     assert_served(root_of(kv), kept=False)
