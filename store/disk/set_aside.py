@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from .durable import remove_file, write_file
@@ -30,7 +29,8 @@ def set_aside(environments: Sequence[Path], derived: Sequence[Path], ended: int)
     """
     left = [environment for environment in environments if not (environment / DEADLY_FILE).exists()]
     suspects = []
-    for environment, unfit in _looked_at(left):
+    # Of key-values, which are large files, few pages lead to all.
+    for environment, unfit in _looked_at(sorted(left, key=lambda one: one not in derived)):
         if unfit is None:
             remove_file(environment / UNFIT_FILE)
         elif environment in derived and mended(environment):
@@ -48,19 +48,15 @@ def set_aside(environments: Sequence[Path], derived: Sequence[Path], ended: int)
 
 
 def _looked_at(environments: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
-    """Yield environments and what does not fit in them, as far as was looked; the smallest first, as many as may be.
+    """Yield environments and what does not fit in them, as far as was looked, as many as may be.
 
     Of each file as much as ever is looked at, or nothing: what was found before is found again.
     """
-    sizes: dict[Path, int] = {}
-    for environment in environments:
-        # What cannot be read is told of by whoever opens it.
-        with suppress(OSError):
-            sizes[environment] = (environment / DATA_FILE).stat().st_size
     left = LOOKED_AT_TOGETHER_BYTES_MAX
-    for environment in sorted(sizes, key=sizes.__getitem__):
+    for environment in environments:
         if left < LOOKED_AT_BYTES_MAX:
             return
+        # What cannot be read is told of by whoever opens it.
         try:
             look = look_at(environment / DATA_FILE, LOOKED_AT_BYTES_MAX)
         except OSError:
