@@ -22,8 +22,8 @@ from .child import end_with_the_caller, start
 from .durable import TEMPORARY, disk_errors, free_bytes, sync_directory
 from .environment import DATA_FILE, TABLES_MAX, Environment
 
-MENDED_BYTES_MAX = 4 << 30
-"""Of a file: copying it takes half a minute at most."""
+MENDED_BYTES_MAX = 3 << 30
+"""Of a file: copying it takes a minute or less, for which its directory's other collections wait."""
 _BATCH_BYTES = 32 << 20
 """Of a transaction: its pages are held in memory."""
 
