@@ -72,7 +72,11 @@ class Findings:
                 see(txn, batch)
             if len(batch) < _BATCH:
                 return
-            start = batch[-1][0] + b"\0"
+            following = batch[-1][0] + b"\0"
+            if following <= start:
+                self.problem(f"keys of {environment.path} are out of order; restore a copy")
+                return
+            start = following
 
     def report(self) -> CheckReport:
         problems = tuple(self._problems)

@@ -48,6 +48,13 @@ def ended_by(environments: Sequence[Path]) -> dict[Path, str]:
             break
         if signal_name is None:
             break
+        if passed == len(remaining):
+            # It came to its end, and only then it showed that its memory was damaged: by whom shows one by one.
+            if passed == 1:
+                return found | {remaining[0]: signal_name}
+            for environment in remaining:
+                found |= ended_by([environment])
+            break
         found[remaining[passed]] = signal_name
         del remaining[: passed + 1]
     return found
@@ -116,7 +123,8 @@ def _visit_table(environment: Environment, table: Any) -> None:
                 # For so many pages in a row LMDB goes through all that are free.
                 changing.put(b"walk", bytes(_LARGE), db=table)
                 changing.abort()
-        if len(keys) < _BATCH:
+        # Where keys are out of order it would come back to where it was.
+        if len(keys) < _BATCH or keys[-1] < start:
             return
         start = keys[-1] + b"\0"
 

@@ -114,7 +114,8 @@ class Builder:
             with self._records.environment.reading() as txn:
                 seqs = list(islice(self._records.seqs(txn, after), _SEQS_AT_ONCE))
             yield from seqs
-            after = seqs[-1] if seqs else last
+            # Further each time, in whatever order damaged keys come.
+            after = max(seqs[-1], after + len(seqs)) if seqs else last
 
     def _sample(self, seqs: Seqs, chosen: Plan, give_way: GiveWay) -> Matrix:
         random = np.random.default_rng(len(seqs))

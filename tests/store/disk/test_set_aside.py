@@ -1,11 +1,14 @@
 """What would end the process that serves ends another one first, and is then named and left out."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from memory3.store.collection import Collection
 from memory3.store.directory import DataDirectory
+from memory3.store.disk import walk
 from memory3.store.disk.environment import DATA_FILE, DEADLY_FILE, UNFIT_FILE
 from memory3.store.disk.page_check import look_at
 from memory3.store.disk.set_aside import set_aside
@@ -183,6 +186,19 @@ def test_an_empty_key_does_not_end_the_walk(path: Path) -> None:
     make_deadly(environments(path)[3], "memories")
     set_aside(environments(path), [], 2)
     assert [one.parent for one in path.rglob(DEADLY_FILE)] == [environments(path)[3]]
+
+
+def test_what_ends_the_walk_only_at_its_end_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever damages the process's memory may end it when it is done with all."""
+    paths = [tmp_path / name for name in ("one", "bad", "another")]
+    code = "import os, sys; [print('passed', flush=True) for _ in sys.argv[1:]]; 'bad' in str(sys.argv) and os.abort()"
+
+    def start(module: str, *arguments: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    monkeypatch.setattr(walk, "start", start)
+    assert walk.ended_by(paths) == {paths[1]: "SIGABRT"}
+    assert walk.ended_by(paths[::2]) == {}
 
 
 def test_it_is_left_out_from_then_on(path: Path) -> None:
