@@ -7,6 +7,8 @@ import threading
 
 from .durable import disk_errors
 
+_STDIN = 0
+
 
 def start(module: str, *arguments: str) -> "subprocess.Popen[bytes]":
     """Start `python -m module`; what it prints is piped to the caller, and it ends when its input does."""
@@ -22,5 +24,7 @@ def end_with_the_caller() -> None:
 
 
 def _wait() -> None:
-    sys.stdin.read()
+    # Not by sys.stdin, whose lock Python may want when the process ends.
+    while os.read(_STDIN, 1):
+        pass
     os._exit(1)
