@@ -44,6 +44,7 @@ from memory3.bench.engine_report import check_line, memory_lines, rag_lines, soa
 from memory3.bench.engine_streams import soak_part, streams_part
 from memory3.bench.engine_work import Settings, Work, open_work
 from memory3.bench.machine import machine
+from memory3.model.layout import REFERENCE_TOKENS
 
 PARTS = ("memory", "rag", "streams", "soak")
 
@@ -136,7 +137,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60.0, help="of the soak [60]")
     parser.add_argument("--folder", type=Path, help="where the store is put [temporary]")
     parser.add_argument("--out", type=Path, help="a JSON file for all results")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not 0 <= arguments.reference_tokens <= REFERENCE_TOKENS:
+        parser.error(f"--reference-tokens is {arguments.reference_tokens}, a reference has up to {REFERENCE_TOKENS}")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -175,8 +175,6 @@ class _Pages:
 
     def __init__(self, file: _File, page_bytes: int, most: float) -> None:
         self.looked_at = 0
-        self._values: list[tuple[_Table, Numbers, Numbers]] = []
-        """Of those that have pages of their own, a table, the first page of each and how many."""
         self._file = file
         self._most = most
         self._page_bytes = page_bytes
@@ -197,9 +195,6 @@ class _Pages:
         for table in sorted(tables, key=lambda table: table.branches + table.leaves):
             if self.looked_at + table.branches + table.leaves <= self._most:
                 self._walk(table)
-        if self._whole <= self._most:
-            for table, heads, runs in self._values:
-                self._look_at_values(table, heads, runs)
 
     def _walk(self, table: _Table) -> list[_Table]:
         """Look at all pages of a table; return the tables whose records are its values."""
@@ -302,7 +297,7 @@ class _Pages:
         _need(bool((starts[first] == upper).all()), table, "has a page that begins elsewhere")
 
     def _elsewhere(self, table: _Table, nodes: _Nodes) -> int:
-        """See where values lie that have pages of their own, to look at these last; return how many pages they are."""
+        """See where values with pages of their own lie, and in a small file what these say; return how many pages."""
         chosen = nodes.flags & _ELSEWHERE > 0
         if not chosen.any():
             return 0
@@ -313,7 +308,7 @@ class _Pages:
         heads = firsts.astype(np.int64)
         _need(bool((heads + runs <= there).all()), table, "leads out of the file")
         if self._whole <= self._most:
-            self._values.append((table, heads, runs))
+            self._look_at_values(table, heads, runs)
         return int(runs.sum())
 
     def _look_at_values(self, table: _Table, heads: Numbers, runs: Numbers) -> None:

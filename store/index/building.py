@@ -103,7 +103,8 @@ class Builder:
                     return live.array()
             except Damaged as damage:
                 _log.warning("memories are looked through for the index: %s", damage)
-        return np.fromiter(self._walked(give_way), np.int64)
+        # Once each: FAISS would keep two vectors of one seq.
+        return np.unique(np.fromiter(self._walked(give_way), np.int64))
 
     def _walked(self, give_way: GiveWay) -> Iterator[int]:
         # No further than now: somebody may write faster than this reads.
@@ -112,10 +113,11 @@ class Builder:
         while after < last:
             give_way()
             with self._records.environment.reading() as txn:
-                seqs = list(islice(self._records.seqs(txn, after), _SEQS_AT_ONCE))
+                found = list(islice(self._records.seqs(txn, after), _SEQS_AT_ONCE))
+            # A damaged key is any number, at any place: further each time, and no further than there are seqs.
+            seqs = [seq for seq in found if after < seq <= last]
             yield from seqs
-            # Further each time, in whatever order damaged keys come.
-            after = max(seqs[-1], after + len(seqs)) if seqs else last
+            after = seqs[-1] if seqs else last
 
     def _sample(self, seqs: Seqs, chosen: Plan, give_way: GiveWay) -> Matrix:
         random = np.random.default_rng(len(seqs))
