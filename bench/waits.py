@@ -85,7 +85,7 @@ def count_holds(collection: Collection) -> Holds:
     holds = Holds()
     shard: Any = collection._shards[0]
     lock = CountedLock(shard._writer, holds)
-    shard._writer = shard._commits._lock = shard._maintenance._writer = lock
+    shard._state.writer = shard._writer = shard._commits._lock = shard._maintenance._writer = lock
     index_lock = shard._derived.index._lock
     reading, writing = index_lock.reading, index_lock.writing
     index_lock.reading = lambda: holds.counted("index", reading())

@@ -13,14 +13,11 @@ import numpy.typing as npt
 
 from ..types import IndexKind, Vector
 from .nearest import nearest
+from .openmp import in_this_thread
 
 Ids = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
-
-# OpenMP threads that wait for each other collapse beside any other busy process, and do not survive a fork.
-# Searches run side by side in the callers' threads instead: FAISS lets go of the interpreter's lock.
-faiss.omp_set_num_threads(1)
 
 EXACT_LISTS = 32
 """More than one only because a list that grows is copied whole, which takes long for a single one."""
@@ -63,6 +60,7 @@ class InvertedLists:
         self._room = 0
         self.count = 0
         """How many vectors are held."""
+        in_this_thread()
         # Where all vectors are alike any scale will do.
         self._scale = np.where(self.ranges[1] > 0, self.ranges[1], np.float32(1))
         self._codes = faiss.ScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_8bit)
@@ -112,6 +110,7 @@ class InvertedLists:
         """Add vectors (N, D) that are not held, to the lists `assign` returned for them."""
         if not len(ids):
             return
+        in_this_thread()
         expected = self.count + len(ids)
         ids, lists = np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(lists, np.int64)
         vectors = np.ascontiguousarray(vectors, np.float32)
@@ -134,6 +133,7 @@ class InvertedLists:
         `allowed` says by the bit of each id, lowest bit first, what may be returned. Scores of a quantized index only
         rank the ids of one query.
         """
+        in_this_thread()
         # FAISS holds pointers only: selector and bits live here until the search has ended.
         selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)  # type: ignore[call-arg,arg-type]
         parameters = faiss.SearchParametersIVF()
@@ -183,6 +183,7 @@ class InvertedLists:
 
     def encode(self, vector: Vector) -> Codes:
         """Return the code that a vector (D,) has here, shape (code_bytes,)."""
+        in_this_thread()
         row = np.ascontiguousarray(vector[None], np.float32)
         if self.kind is IndexKind.EXACT:
             return row.view(np.uint8).reshape(-1)

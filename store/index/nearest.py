@@ -12,6 +12,8 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from .openmp import in_this_thread
+
 Matrix = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
@@ -45,6 +47,7 @@ def by_faiss(vectors: Matrix, centroids: Matrix) -> Ids:
     """Return the same for any number of vectors, found by one thread."""
     if not len(vectors):
         return np.empty(0, np.int64)
+    in_this_thread()
     _, found = faiss.knn(
         np.ascontiguousarray(vectors), np.ascontiguousarray(centroids), 1, metric=faiss.METRIC_INNER_PRODUCT
     )
