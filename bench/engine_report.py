@@ -30,9 +30,9 @@ def memory_lines(measured: list[dict[str, Any]]) -> Iterator[str]:
             yield f"| {one['running']} | {name} | {rate:,.0f} | {_ratio(variant['ratio'])} | {found:.1%} |"
     yield ""
     yield "Milliseconds for each request; what several have in common is shared among them. Of the recall thread:"
-    yield "embedding, search, reading from the store, decoding into slots, counting reads. Of the engine's: copying"
-    yield "memories into rows, attention, whole steps with that. Then their own account: all that a request waits for"
-    yield "counts whole in it; `model` are the steps that it took part in."
+    yield "embedding, search, reading from the store, decoding into slots, counting reads. Of the engine's:"
+    yield "attention, whole steps with that. Then their own account: all that a request waits for counts whole in it;"
+    yield "`model` are the steps that it took part in."
     yield ""
     parts = (*RECALL_PARTS, *ENGINE_PARTS)
     yield f"| at a time | variant | requests | {' | '.join((*parts, *ACCOUNT))} |"

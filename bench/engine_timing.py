@@ -1,4 +1,4 @@
-"""Where the engine's thread spends its time on a CPU: copying memories into rows, attention, and whole steps."""
+"""Where the engine's thread spends its time on a CPU: attention, and whole steps."""
 
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from memory3.model.engine.engine import Engine
-from memory3.model.engine.rows import Rows
-from memory3.model.engine.step import Attention, ContextStore, Packed, Work
+from memory3.model.engine.step import Attention, Packed, Work
 from torch import Tensor
 
-PARTS = ("copy", "attend", "step")
+PARTS = ("attend", "step")
 
 Seconds = MutableMapping[str, float]
 """Seconds by part, added up."""
@@ -18,38 +17,20 @@ Seconds = MutableMapping[str, float]
 
 def time_engine(engine: Engine, seconds: Seconds) -> None:
     """Add to `seconds` what the engine's thread takes for each of `PARTS`; not on a device, which nobody waits for."""
-    if not isinstance(engine._context, Rows):
+    if engine.pool.device.type != "cpu":
         return
-    engine._context = TimedStore(engine._context, seconds)
-    forward = engine._forward
+    pack, forward = engine._context.pack, engine._forward
+
+    def timed_pack(works: Sequence[Work], last: Sequence[int]) -> Packed:
+        packed = pack(works, last)
+        return replace(packed, attention=TimedAttention(packed.attention, seconds))
 
     def step(works: Sequence[Work], rows: Sequence[int]) -> Tensor:
         with timed(seconds, "step"):
             return forward(works, rows)
 
+    engine._context.__dict__["pack"] = timed_pack
     engine.__dict__["_forward"] = step
-
-
-@dataclass(frozen=True, slots=True)
-class TimedStore(ContextStore):
-    """A context store whose copies of memories and whose attention are timed."""
-
-    store: ContextStore
-    seconds: Seconds
-
-    def open(self, row: int, tokens: int) -> None:
-        self.store.open(row, tokens)
-
-    def read(self, row: int, slots: Sequence[int], bias: Sequence[float] | None) -> None:
-        with timed(self.seconds, "copy"):
-            self.store.read(row, slots, bias)
-
-    def close(self, row: int) -> None:
-        self.store.close(row)
-
-    def pack(self, works: Sequence[Work], last: Sequence[int]) -> Packed:
-        packed = self.store.pack(works, last)
-        return replace(packed, attention=TimedAttention(packed.attention, self.seconds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ Dimensions: `N` packed queries, `H` query heads, `G` KV heads (`H` a multiple of
 `S` slots, `K` memory tokens of a slot, `C` blocks, `W` pages of the longest context, `R` memories of a block.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -26,11 +26,23 @@ class Pages:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Keys and values (S, G, K, D) of memories in one layer, rotated; `tokens` (S,) int32 of each are real."""
+    """Keys and values (S, G, K, D) of memories in one layer, rotated; `tokens` (S,) int32 of each are real.
+
+    With `scales` they are whole numbers (int8), to be multiplied by those of the keys and of the values, (S, G, K)
+    float32 both.
+    """
 
     key: Tensor
     value: Tensor
     tokens: Tensor
+    scales: tuple[Tensor, Tensor] | None = None
+
+    def multiplied(self) -> "Slots":
+        """The same without scales."""
+        if self.scales is None:
+            return self
+        key, value = (held * by[..., None] for held, by in zip((self.key, self.value), self.scales, strict=True))
+        return replace(self, key=key, value=value, scales=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,14 @@ def decode_int4(codes: Tensor, scales: Tensor, size: int) -> Tensor:
     The low halves of the bytes are the first B dimensions, the high halves those behind them: so a kernel has two
     halves of a vector side by side and never interleaves. An odd size leaves the last high half unused.
     """
+    return numbers_of_int4(codes, size).float() * scales.float()[..., None]
+
+
+def numbers_of_int4(codes: Tensor, size: int) -> Tensor:
+    """The whole numbers (..., `size`) int8 of the same codes, without their scales."""
     signed = codes.view(torch.int8)
     # The arithmetic shift to the right brings the sign along.
-    numbers = torch.cat([signed << 4 >> 4, signed >> 4], dim=-1)[..., :size]
-    return numbers.float() * scales.float()[..., None]
+    return torch.cat([signed << 4 >> 4, signed >> 4], dim=-1)[..., :size]
 
 
 def decode_residual(codes: Tensor, bits: Sequence[int], table: Tensor) -> Tensor:

@@ -74,6 +74,7 @@ def attend_blocks(
         (N, H, D) in the dtype of `query`, zeros for queries of no block; and, if asked for, the mass (N, H, R)
         float32: the share of a query's softmax that each memory of its block gets, 0 where there is none.
     """
+    slots = None if slots is None else slots.multiplied()
     out = torch.zeros_like(query)
     weights = torch.zeros(*query.shape[:2], blocks.slots.shape[1], device=query.device)
     for block, (first, queries) in enumerate(zip(blocks.first.tolist(), blocks.queries.tolist(), strict=True)):

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..kernels.codes import decode_int4, decode_int8
+from ..kernels.codes import decode_int4, decode_int8, numbers_of_int4
 from ..store.errors import InvalidArgument
 
 
@@ -86,10 +86,14 @@ class Integers:
         return [self._packed(numbers), scales.to(torch.bfloat16).view(torch.uint8)]
 
     def decode(self, planes: Sequence[Tensor]) -> Tensor:
-        scales = planes[1].contiguous().view(torch.bfloat16)[..., 0]
         if self.bits == 8:
-            return decode_int8(planes[0], scales)
-        return decode_int4(planes[0], scales, self.size)
+            return decode_int8(planes[0], _scales_in(planes))
+        return decode_int4(planes[0], _scales_in(planes), self.size)
+
+    def numbers(self, planes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What `decode` multiplies: whole numbers (S, L, 2, G, K, D) int8, and scales (S, L, 2, G, K) bfloat16."""
+        whole = planes[0].view(torch.int8) if self.bits == 8 else numbers_of_int4(planes[0], self.size)
+        return whole, _scales_in(planes)
 
     def _scales(self, vectors: Tensor) -> Tensor:
         """The scale of each vector (..., 1), such as bfloat16 can hold: the largest number over the top of the range.
@@ -106,6 +110,10 @@ class Integers:
         padded = torch.nn.functional.pad(numbers, (0, numbers.shape[-1] % 2))
         low, high = padded.chunk(2, dim=-1)
         return (low & 0xF | high << 4).view(torch.uint8)
+
+
+def _scales_in(planes: Sequence[Tensor]) -> Tensor:
+    return planes[1].contiguous().view(torch.bfloat16)[..., 0]
 
 
 def check_finite(vectors: Tensor) -> None:

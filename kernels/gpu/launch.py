@@ -99,6 +99,7 @@ def head_parts(size: int) -> tuple[int, int]:
 
 def memory_tile(slots: Slots | None, blocks: Blocks, tile: int) -> int:
     """How many tokens of memories are read at a time: all of a block's, if they are no more than a tile."""
+    assert slots is None or slots.scales is None, "a GPU's kernels read keys and values that are decoded"
     tokens = 0 if slots is None else slots.key.shape[2] * blocks.slots.shape[1]
     return min(tile, max(LANES, power_of_two(max(1, tokens))))
 

@@ -30,12 +30,11 @@ from .decode_graphs import DecodeGraphs
 from .fair_queue import FairQueue
 from .generation import Generation
 from .limits import EngineLimits
-from .paged import Kernels, Paged, gpu_kernels
+from .paged import Kernels, Paged, kernels_for
 from .recalls import Recalls, Wish
 from .request import Request, request_of
-from .rows import Rows
 from .running import Running
-from .step import ContextStore, Packed, Work
+from .step import Packed, Work
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ class EngineStats:
 class Engine:
     """Generates for any number of threads; nothing of a request is kept behind its end. `close` it in the end.
 
-    `kernels` attend over pages; None takes those for the model's device.
+    `kernels` attend; None takes those for the model's device.
     """
 
     def __init__(
@@ -73,9 +72,18 @@ class Engine:
             slots=self.limits.slots,
             ram_bytes=self.limits.ram_bytes,
         )
-        self._context = self._context_store(kernels)
+        self._context = Paged(
+            layers=self._model.config.num_hidden_layers,
+            memory_layers=checkpoint.layout.layers,
+            kv_heads=form.kv_heads,
+            head_size=form.head_size,
+            rows=self.limits.running_max,
+            tokens=self.limits.context_tokens_max,
+            pool=self.pool,
+            kernels=kernels or kernels_for(self.pool),
+        )
         self._graphs: DecodeGraphs | None = None
-        if self.limits.decode_graphs and isinstance(self._context, Paged):
+        if self.limits.decode_graphs and self._context.static:
             self._graphs = DecodeGraphs(self._context, partial(_logits, self._model), self.limits.running_max)
         self._lock = threading.Lock()
         self._waiting: FairQueue[Request] = FairQueue()
@@ -90,21 +98,6 @@ class Engine:
         self._recalls = Recalls(self.pool, self._news.put)
         self._thread = threading.Thread(target=self._run, name="memory3-engine", daemon=True)
         self._thread.start()
-
-    def _context_store(self, kernels: Kernels | None) -> ContextStore:
-        """Rows on a CPU, pages on a GPU; pages wherever kernels for them are given."""
-        form, layout = self._checkpoint.form, self._checkpoint.layout
-        layers, rows = self._model.config.num_hidden_layers, self.limits.running_max
-        shape = {"layers": layers, "kv_heads": form.kv_heads, "head_size": form.head_size, "rows": rows}
-        if kernels is None and self.pool.device.type != "cuda":
-            return Rows(memory_layers=layout.layers, pool=self.pool, **shape)
-        return Paged(
-            memory_layers=layout.layers,
-            pool=self.pool,
-            tokens=self.limits.context_tokens_max,
-            kernels=kernels or gpu_kernels(form.head_size),
-            **shape,
-        )
 
     def generate(
         self,
@@ -399,8 +392,6 @@ class Engine:
         self.pool.release([*running.slots, *(slot for slot in loaded if slot is not None)])
         with self._lock:
             self._rows.append(running.row)
-            # The lowest first, so that the rows in use lie side by side.
-            self._rows.sort(reverse=True)
 
     def _end_all(self, error: Exception) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""The context store for a GPU: contexts in pages that sequences take, memories read where the pool has them.
+"""Where the contexts of running sequences lie: in pages that they take; memories are read where the pool has them.
 
 Nothing is padded and nothing is copied: the kernels follow the numbers of pages and slots, which go to the device in
 one copy (transfer.py). A sequence gets all pages that it may come to need when it opens, so that it never has to stop
@@ -33,10 +33,33 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """`decode` takes blocks of one query each, `prefill` blocks of up to 64."""
+    """`decode` takes blocks of one query each, `prefill` blocks of up to 64.
+
+    `static`: launching them takes so long that decode steps are to keep their shapes and places (decode_graphs.py).
+    """
 
     decode: Kernel
     prefill: Kernel
+    static: bool = True
+
+
+def kernels_for(pool: MemoryPool) -> Kernels:
+    """Those for the device of a pool.
+
+    Raises:
+        InvalidArgument: they do not take heads of this size.
+    """
+    slots = pool.layer(0)
+    return gpu_kernels(slots.key.shape[3]) if pool.device.type == "cuda" else cpu_kernels(slots)
+
+
+def cpu_kernels(slots: Slots) -> Kernels:
+    """Those of Numba and PyTorch, compiled for slots like these when this returns."""
+    from ...kernels.cpu.decode import compile_now, decode
+    from ...kernels.cpu.prefill import prefill
+
+    compile_now(slots)
+    return Kernels(decode, prefill, static=False)
 
 
 def gpu_kernels(head_size: int) -> Kernels:
@@ -79,7 +102,8 @@ class Plan:
 
 
 class Paged:
-    """A `ContextStore` (step.py); used by the engine's thread alone."""
+    """Used by the engine's thread alone. Pages are taken from the device as contexts need them, or all at once where
+    they have to keep their places."""
 
     def __init__(
         self,
@@ -96,37 +120,52 @@ class Paged:
         self._pool = pool
         self._kernels = kernels
         self._numbers = {layer: number for number, layer in enumerate(memory_layers)}
-        # The last page of each row may be filled in part.
-        pages = -(-tokens // PAGE_TOKENS) + rows
-        # One page more, which belongs to nobody: those who only fill a step up write there.
-        shape = (layers, pages + 1, kv_heads, PAGE_TOKENS, head_size)
-        self._key = torch.zeros(shape, device=pool.device, dtype=pool.key.dtype)
+        # One page belongs to nobody: those who only fill a step up write there.
+        shape = (layers, 1, kv_heads, PAGE_TOKENS, head_size)
+        self._key = torch.zeros(shape, device=pool.device, dtype=pool.dtype)
         self._value = torch.zeros_like(self._key)
-        self._free = list(range(pages))
-        self._pages: list[list[int]] = [*([] for _ in range(rows)), [pages]]
+        self._free: list[int] = []
+        self._pages: list[list[int]] = [*([] for _ in range(rows)), [0]]
         self._memories: list[tuple[int, ...]] = [()] * (rows + 1)
         self._bias: list[tuple[float, ...]] = [()] * (rows + 1)
         self._nobody = Work(rows, [0], 0, 0, reads=True)
+        # The last page of each row may be filled in part.
+        self._pages_max = 1 + -(-tokens // PAGE_TOKENS) + rows
+        if kernels.static:
+            self._grow(self._pages_max)
 
     def open(self, row: int, tokens: int) -> None:
-        self._pages[row] = [heapq.heappop(self._free) for _ in range(-(-tokens // PAGE_TOKENS))]
+        """Give a row room for so many tokens; it reads no memories yet."""
+        count = -(-tokens // PAGE_TOKENS)
+        if count > len(self._free):
+            there = self._key.shape[1]
+            self._grow(min(self._pages_max, max(2 * there, there + count - len(self._free))))
+        self._pages[row] = [heapq.heappop(self._free) for _ in range(count)]
         self.read(row, (), None)
 
     def close(self, row: int) -> None:
+        """Take the row's room back."""
         for page in self._pages[row]:
             heapq.heappush(self._free, page)
         self._pages[row] = []
         self.read(row, (), None)
 
     def read(self, row: int, slots: Sequence[int], bias: Sequence[float] | None) -> None:
+        """Let a row read these slots of the pool from the next step on, instead of those before."""
         self._memories[row] = tuple(slots)
         self._bias[row] = tuple(bias or [0.0] * len(slots))
+
+    @property
+    def static(self) -> bool:
+        """Whether decode steps are to keep their shapes; the pages then keep their places."""
+        return self._kernels.static
 
     @property
     def device(self) -> torch.device:
         return self._pool.device
 
     def pack(self, works: Sequence[Work], last: Sequence[int]) -> Packed:
+        """A step on the model's device, its tokens in the order of `works`; `last` as in `Packed`."""
         decoding = [work for work in works if work.decodes]
         assert all(work.decodes for work in works[: len(decoding)])
         rest = works[len(decoding) :]
@@ -159,6 +198,13 @@ class Paged:
             parts.append((kernel, Blocks(first, queries, length, tables, slots, bias, queries_max, length_max)))
         attention = PagedAttention(Pages(self._key, self._value), self._pool, self._numbers, pages, places, parts)
         return Packed(tokens, positions, last, attention)
+
+    def _grow(self, pages: int) -> None:
+        """Have so many pages, those that are held with what lies in them."""
+        there = self._key.shape[1]
+        self._key, self._value = (_grown(held, pages) for held in (self._key, self._value))
+        # Greater than all that are free, so that these stay a heap.
+        self._free += range(there, pages)
 
     def _plan(
         self, works: Sequence[Work], last: Sequence[int], parts: Sequence[tuple[Kernel, Sequence[Work], Room]]
@@ -195,6 +241,13 @@ class Paged:
             _table("i", read, room.memories, -1),
             _table("f", added, room.memories, 0.0),
         ]
+
+
+def _grown(held: Tensor, pages: int) -> Tensor:
+    """Return a tensor of so many pages, the first of them as they are, the others with anything in them."""
+    room = held.new_empty(held.shape[0], pages, *held.shape[2:])
+    room[:, : held.shape[1]] = held
+    return room
 
 
 def _table(kind: str, rows: Sequence[Sequence[float]], width: int, filler: float) -> Numbers:

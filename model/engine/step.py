@@ -65,23 +65,3 @@ class Packed:
     positions: Tensor
     last: Tensor
     attention: Attention
-
-
-class ContextStore(Protocol):
-    """Keys and values of the contexts of running sequences, each in a row, and which memories each row reads."""
-
-    def open(self, row: int, tokens: int) -> None:
-        """Give a row room for so many tokens; it reads no memories yet."""
-        ...
-
-    def read(self, row: int, slots: Sequence[int], bias: Sequence[float] | None) -> None:
-        """Let a row read these slots of the pool from the next step on, instead of those before."""
-        ...
-
-    def close(self, row: int) -> None:
-        """Take the row's room back."""
-        ...
-
-    def pack(self, works: Sequence[Work], last: Sequence[int]) -> Packed:
-        """A step on the model's device, its tokens in the order of `works`; `last` as in `Packed`."""
-        ...

@@ -1,5 +1,7 @@
 """Decoding of memories into slots of the pool: in plain PyTorch, or by kernels that write nothing in between.
 
+Codes that are whole numbers times a scale can stay so, in a quarter of the bytes that float32 takes.
+
 Dimensions: `N` memories, `L` memory layers, `S` slots, `G` KV heads, `K` kept tokens, `D` head size, `W` bytes of a
 vector.
 """
@@ -8,6 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ...kernels.blocks import Slots
 from ..codebooks import Residual
 from ..codec import Codec, Integers
 
@@ -25,6 +28,22 @@ def decode_plainly(codec: Codec, planes: Sequence[Tensor], slots: Tensor, key: T
     places = slots.long()
     key[:, places] = keys
     value[:, places] = values
+
+
+def unpack_numbers(codec: Integers, planes: Sequence[Tensor], slots: Tensor, numbers: Slots) -> None:
+    """Write the whole numbers of memories and their scales, for kernels that multiply as they read.
+
+    Args:
+        planes, slots: as above.
+        numbers: key and value (L, S, G, K, D) int8 with scales (L, S, G, K), the pool.
+    """
+    assert numbers.scales is not None
+    places = slots.long()
+    # (N, L, 2, G, K, ...) to (2, L, N, G, K, ...)
+    whole, scales = (part.permute(2, 1, 0, *range(3, part.ndim)) for part in codec.numbers(planes))
+    for held, parts in (((numbers.key, numbers.value), whole), (numbers.scales, scales)):
+        for room, part in zip(held, parts, strict=True):
+            room[:, places] = part.to(room.dtype)
 
 
 def decode_by_kernels(codec: Codec, planes: Sequence[Tensor], slots: Tensor, key: Tensor, value: Tensor) -> None:

@@ -17,10 +17,11 @@ import torch
 from ...kernels.blocks import Slots
 from ...store.errors import Corrupted
 from ...store.types import Hit
+from ..codec import Integers
 from ..key_values import KeyValueForm
 from ..source import MemorySource
 from .code_cache import CodeCache
-from .decoding import decode_by_kernels, decode_plainly
+from .decoding import decode_by_kernels, decode_plainly, unpack_numbers
 from .slot_table import SlotTable
 
 _log = logging.getLogger(__name__)
@@ -52,10 +53,14 @@ class MemoryPool:
         layers, _, groups, kept, size = form.shape
         self._form = form
         self.device = device
+        self.dtype = dtype
+        # A CPU's kernels are bound by what they read, and multiply as they do.
+        whole = device.type == "cpu" and dtype == torch.float32 and isinstance(form.codec, Integers)
         # Nothing is touched before it is filled, so that on a CPU unused slots cost no memory.
-        self.key = torch.zeros(layers, slots, groups, kept, size, device=device, dtype=dtype)
-        self.value = torch.zeros_like(self.key)
-        self.tokens = torch.zeros(slots, device=device, dtype=torch.int32)
+        shape = (layers, slots, groups, kept)
+        key, value = (torch.empty(*shape, size, device=device, dtype=torch.int8 if whole else dtype) for _ in range(2))
+        tokens = torch.zeros(slots, device=device, dtype=torch.int32)
+        self._slots = Slots(key, value, tokens, (torch.empty(shape), torch.empty(shape)) if whole else None)
         self._table = SlotTable(slots)
         self._codes = CodeCache(ram_bytes)
         self._counts = dict.fromkeys(("device_hits", "ram_hits", "fetched", "gone", "failed"), 0)
@@ -66,7 +71,9 @@ class MemoryPool:
 
     def layer(self, number: int) -> Slots:
         """What the `number`-th memory layer reads."""
-        return Slots(self.key[number], self.value[number], self.tokens)
+        held = self._slots
+        scales = None if held.scales is None else (held.scales[0][number], held.scales[1][number])
+        return Slots(held.key[number], held.value[number], held.tokens, scales)
 
     def load(self, source: MemorySource, hits: Sequence[Hit]) -> list[int | None]:
         """The slot of each memory, pinned until `release`; None for one that is gone or could not be loaded.
@@ -181,9 +188,13 @@ class MemoryPool:
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             planes, tokens = self._form.planes(values, self.device)
             places = torch.tensor(slots, device=self.device, dtype=torch.int32)
-            decode = decode_by_kernels if self.device.type == "cuda" else decode_plainly
-            decode(self._form.codec, planes, places, self.key, self.value)
-            self.tokens[places.long()] = tokens
+            held, codec = self._slots, self._form.codec
+            if held.scales is not None and isinstance(codec, Integers):
+                unpack_numbers(codec, planes, places, held)
+            else:
+                decode = decode_by_kernels if self.device.type == "cuda" else decode_plainly
+                decode(codec, planes, places, held.key, held.value)
+            held.tokens[places.long()] = tokens
         if self._stream is not None:
             self._stream.synchronize()
 

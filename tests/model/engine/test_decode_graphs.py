@@ -124,7 +124,7 @@ def test_an_engine_may_do_without(model: LanguageModel) -> None:
     source = Found(model)
     with engine_of(model, replace(MANY, decode_graphs=False), REFERENCE) as engine:
         assert engine._graphs is None and answers(engine, source) == alone(model, source)
-    # Rows, on a CPU, have none.
+    # On a CPU steps need not keep their shapes.
     with engine_of(model) as engine:
         assert engine._graphs is None
 
@@ -175,10 +175,10 @@ class Steps:
         form = KeyValueForm(MemoryLayout((1,), kept_tokens=4, stored="float32"), GROUPS, SIZE)
         pool = MemoryPool(form, device=torch.device("cpu"), dtype=torch.float32, slots=6, ram_bytes=0)
         generator = torch.Generator().manual_seed(0)
-        for part in (pool.key, pool.value):
+        for part in (pool._slots.key, pool._slots.value):
             part.fill_(float("nan"))
             part[:, :5] = torch.randn(part[:, :5].shape, generator=generator)
-        pool.tokens[:5] = torch.tensor([4, 3, 1, 4, 2])
+        pool._slots.tokens[:5] = torch.tensor([4, 3, 1, 4, 2])
         self._tables = [torch.randn(50, heads, SIZE, generator=generator) for heads in (HEADS, GROUPS, GROUPS)]
         shape = {"layers": LAYERS, "kv_heads": GROUPS, "head_size": SIZE, "rows": rows, "tokens": 2_048}
         self.store = Paged(memory_layers=(1,), pool=pool, kernels=kernels, **shape)

@@ -131,6 +131,18 @@ REQUESTS = [
 ]
 
 
+@pytest.mark.parametrize("stored", ["int8", "int4", "bfloat16"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_coded_memories_are_read_as_alone(name: str, stored: str, load: Load) -> None:
+    """Whole numbers are multiplied by their scales only where they are read."""
+    model = endless(load(name, replace(LAYOUT, stored=stored)))
+    source, requests = Found(model), REQUESTS[:4]
+    expected = [read(list(model.generate(text, source, options=options))) for text, options in requests]
+    with engine_of(model) as engine:
+        generations = [engine.generate(text, source, options=options) for text, options in requests]
+        assert [read(list(generation)) for generation in generations] == expected
+
+
 @pytest.mark.parametrize(
     "limits", [SMALL, replace(SMALL, running_max=12), replace(SMALL, running_max=1, waiting_max=20)]
 )

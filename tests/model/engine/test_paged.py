@@ -98,7 +98,28 @@ def test_pages_are_given_back_and_never_shared() -> None:
         assert len(set(held)) == len(held) == 10
         for row in range(3):
             store.close(row)
-    assert sorted(store._free) == list(range(512 // 64 + 3))
+    # The first page is nobody's.
+    assert sorted(store._free) == list(range(1, 1 + 512 // 64 + 3))
+
+
+def test_pages_come_as_they_are_needed_and_what_lies_in_them_stays() -> None:
+    pool = pool_of(KeyValueForm(MemoryLayout((1,), stored="float32"), 2, 16))
+    kernels = replace(REFERENCE, static=False)
+    store = Paged(
+        layers=2, memory_layers=(1,), kv_heads=2, head_size=16, rows=3, tokens=512, pool=pool, kernels=kernels
+    )
+    assert store._key.shape[1] == 1
+    store.open(0, 100)
+    (first, second), there = store._pages[0], store._key.shape[1]
+    for part in (store._key, store._value):
+        part[:, [first, second]] = torch.arange(2.0)[None, :, None, None, None] + 1
+    store.open(1, 300)
+    store.open(2, 112)
+    assert there < store._key.shape[1] <= 1 + 512 // 64 + 3
+    for part in (store._key, store._value):
+        assert (part[:, first] == 1).all() and (part[:, second] == 2).all()
+    held = [page for pages in store._pages for page in pages]
+    assert len(set(held)) == len(held) and max(held) < store._key.shape[1]
 
 
 def test_a_row_that_was_closed_reads_nothing_of_who_had_it() -> None:

@@ -1,8 +1,10 @@
 """The memory pool hands out the right memories: tiers, counts, damage, and a storm of loads and evictions."""
 
+import os
 import threading
 import time
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -70,7 +72,7 @@ def holds(pool: MemoryPool, slot: int | None, seq: int, offset: float = 0.0) -> 
     """Whether a slot holds exactly the memory `seq`, in every layer."""
     assert slot is not None
     tokens = 1 + seq % 4
-    return int(pool.tokens[slot]) == tokens and all(
+    return int(pool.layer(0).tokens[slot]) == tokens and all(
         bool((part[:, :tokens] == seq + offset).all())
         for number in range(2)
         for part in (pool.layer(number).key[slot], pool.layer(number).value[slot])
@@ -85,6 +87,39 @@ def test_a_load_brings_each_memory_into_a_slot_of_its_own() -> None:
     assert source.fetched == [3, 5, 6] and source.noted == [5, 3]
     stats = pool.stats()
     assert (stats.device_hits, stats.fetched, stats.memories, stats.pinned) == (2, 3, 3, 3)
+
+
+@pytest.mark.parametrize("stored", ["int8", "int4"])
+def test_whole_numbers_stay_so_and_mean_what_their_codes_mean(stored: str) -> None:
+    form = KeyValueForm(MemoryLayout((0, 2), kept_tokens=4, stored=stored), kv_heads=2, head_size=6)
+    vectors = torch.randn(2, 2, 2, 3, 6, generator=torch.Generator().manual_seed(3))
+    value = form.encode(vectors, 3)
+    source = Source()
+    source.__dict__["key_values"] = lambda hits: [value for _ in hits]
+    pool = MemoryPool(form, device=torch.device("cpu"), dtype=torch.float32, slots=3, ram_bytes=0)
+    slots = pool.load(source, [hit(1), hit(2)])
+    exact, _ = form.decode(value)
+    for number in range(2):
+        held = pool.layer(number)
+        assert held.key.dtype == held.value.dtype == torch.int8
+        read = held.multiplied()
+        for slot in slots:
+            assert slot is not None and int(held.tokens[slot]) == 3
+            torch.testing.assert_close(read.key[slot], exact[number, 0], rtol=0, atol=0)
+            torch.testing.assert_close(read.value[slot], exact[number, 1], rtol=0, atol=0)
+
+
+def test_slots_that_nothing_lies_in_take_no_memory() -> None:
+    """On a CPU pages of memory that nobody touched do not exist."""
+    resident = Path("/proc/self/statm")
+    if not resident.exists():
+        pytest.skip("only Linux says how much of a process is in memory")
+    form = KeyValueForm(MemoryLayout(tuple(range(8)), kept_tokens=32, stored="float32"), kv_heads=8, head_size=128)
+    before = int(resident.read_text().split()[1])
+    pool = MemoryPool(form, device=torch.device("cpu"), dtype=torch.float32, slots=512, ram_bytes=0)
+    grown = (int(resident.read_text().split()[1]) - before) * os.sysconf("SC_PAGE_SIZE")
+    held = sum(part.nbytes for number in range(8) for part in (pool.layer(number).key, pool.layer(number).value))
+    assert held == 1 << 30 and grown < 64 << 20
 
 
 def test_what_was_pushed_out_comes_back_from_ram() -> None:
