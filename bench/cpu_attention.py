@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads
@@ -65,8 +66,8 @@ def inputs(heads: int, groups: int, size: int, batch: int, length: int) -> Input
     return Inputs(
         torch.randn(batch, heads, size),
         [Pages(*layer) for layer in context],
-        [Slots(*layer, tokens) for layer in floats],
-        [Slots(*layer, tokens, (by[0], by[1])) for layer, by in zip(whole, scales, strict=True)],
+        [Slots(key, value, tokens) for key, value in floats],
+        [Slots(key, value, tokens, (by[0], by[1])) for (key, value), by in zip(whole, scales, strict=True)],
         Blocks(first, torch.ones_like(first), torch.full_like(first, length), places, slots, None, 1, length),
         torch.randn(2, LAYERS, batch, groups, MEMORIES * KEPT + length, size),
     )
@@ -125,11 +126,11 @@ def main() -> None:
                     check(given, memories)
                 found = milliseconds(
                     {
-                        "context": lambda layer, given=given: ours(given, None, layer),
-                        "context by PyTorch": lambda layer, given=given: by_pytorch(given, False, layer),
-                        "floats": lambda layer, given=given: ours(given, given.floats, layer),
-                        "whole": lambda layer, given=given: ours(given, given.whole, layer),
-                        "floats by PyTorch": lambda layer, given=given: by_pytorch(given, True, layer),
+                        "context": partial(ours, given, None),
+                        "context by PyTorch": partial(by_pytorch, given, False),
+                        "floats": partial(ours, given, given.floats),
+                        "whole": partial(ours, given, given.whole),
+                        "floats by PyTorch": partial(by_pytorch, given, True),
                     }
                 )
                 rate = given.side_by_side[:, 0].nbytes / found["floats"] / 1e6
