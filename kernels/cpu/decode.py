@@ -6,9 +6,8 @@ alone (docs/performance.md), and would have contexts and memories copied togethe
 Dimensions: those of kernels/blocks.py.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -21,7 +20,6 @@ from .prefill import prefill
 
 _PART_BYTES = 1 << 20
 """Keys and values that are worth another thread: a core reads them in about a tenth of a millisecond."""
-_attend: Callable[..., None] = attend
 _UNSCALED = torch.empty(0, 0, 0)
 _NO_SLOTS = torch.empty(0, 0, 0, 0, dtype=torch.int8)
 
@@ -49,17 +47,18 @@ def decode(query: Tensor, pages: Pages, slots: Slots | None, blocks: Blocks, *, 
     scales = (*(slots.scales or (_UNSCALED, _UNSCALED)), _UNSCALED)
     numbers = (slots.tokens, blocks.first, blocks.length, blocks.pages, places, bias)
     arrays = [tensor.contiguous().numpy() for tensor in (*vectors, *scales, *numbers)]
+    work = partial(attend, *arrays, np.float32(scale), out.numpy())
     groups, size = pages.key.shape[1], pages.key.shape[3]
     items = len(blocks.first) * groups
     tokens = len(blocks.first) * (blocks.length_max + places.shape[1] * slots.key.shape[2])
     parts = min(torch.get_num_threads(), items, 1 + 2 * 4 * tokens * groups * size // _PART_BYTES)
     if parts <= 1:
-        _attend(*arrays, np.float32(scale), 0, items, out.numpy())
+        work(0, items)
         return
     bounds = pairwise(items * part // parts for part in range(parts + 1))
-    works = [_threads(parts).submit(_attend, *arrays, np.float32(scale), *bound, out.numpy()) for bound in bounds]
-    for work in works:
-        work.result()
+    threads = _threads(torch.get_num_threads())
+    for done in [threads.submit(work, start, stop) for start, stop in bounds]:
+        done.result()
 
 
 def compile_now(slots: Slots) -> None:

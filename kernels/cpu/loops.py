@@ -1,9 +1,12 @@
-"""The loops of `decode`, compiled by Numba when they are first called, and read from the disk from then on.
+"""The loops of `decode`, compiled by Numba for the processor.
 
 Below `attend` they are given whole arrays and places in them: to cut a part out takes as long as to work through it.
 
 Dimensions: those of kernels/blocks.py.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +18,17 @@ Floats = npt.NDArray[np.float32]
 Whole = npt.NDArray[np.int32]
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.int8]
 
-# Sums in any order. Not all of fast mathematics, which would take infinity and NaN for impossible.
-compiled = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+_SUMS_IN_ANY_ORDER = {"reassoc", "contract", "nsz", "arcp"}
+"""Not all of fast mathematics, which would take infinity and NaN for impossible."""
+
+
+def compiled(function: Callable[..., None]) -> Any:
+    """Have a function compiled when it is first called; the code is kept on the disk where there is a place for it."""
+    try:
+        return njit(nogil=True, cache=True, fastmath=_SUMS_IN_ANY_ORDER)(function)
+    except RuntimeError:
+        # Neither beside this file nor in the user's cache directory; `NUMBA_CACHE_DIR` could name another place.
+        return njit(nogil=True, fastmath=_SUMS_IN_ANY_ORDER)(function)
 
 
 @compiled
@@ -36,9 +48,9 @@ def attend(
     slots: Whole,
     bias: Floats,
     scale: np.float32,
+    out: Floats,
     start: int,
     stop: int,
-    out: Floats,
 ) -> None:
     """Items `start` to `stop` - 1, where item `c * G + g` is block c's query in all heads that share KV head g.
 

@@ -6,11 +6,14 @@ Dimensions: those of kernels/blocks.py.
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import numba
+import numpy as np
 import pytest
 import torch
 from attention_cases import ONE_QUERY, SEVERAL_QUERIES, Case, Inputs, inputs
 from memory3.kernels.blocks import Slots
 from memory3.kernels.cpu import decode as decoding
+from memory3.kernels.cpu import loops
 from memory3.kernels.cpu.decode import compile_now, decode
 from memory3.kernels.cpu.prefill import prefill
 from memory3.kernels.reference import attend_blocks
@@ -96,3 +99,18 @@ def test_who_stands_beside_a_query_changes_nothing() -> None:
 def test_compiling_reads_no_slot() -> None:
     nothing = torch.full((1, 2, 4, 16), torch.nan)
     compile_now(Slots(nothing, nothing, torch.full((1,), 2**30, dtype=torch.int32)))
+
+
+def test_where_compiled_code_cannot_be_kept_it_is_compiled_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(function: Callable[..., None]) -> None:
+        raise RuntimeError("cannot cache function: no locator available")
+
+    compiling = numba.njit
+    monkeypatch.setattr(loops, "njit", lambda cache=False, **options: nowhere if cache else compiling(**options))
+
+    def double(numbers: np.ndarray) -> None:
+        numbers *= 2
+
+    numbers = np.ones(3)
+    loops.compiled(double)(numbers)
+    assert numbers.tolist() == [2, 2, 2]
