@@ -1,7 +1,7 @@
 """Attention of one query a block on a CPU: keys and values are read once, where they lie.
 
-It is bound by what a core reads from memory. PyTorch's fused attention takes about twice as long for queries that stand
-alone (docs/performance.md), and would have contexts and memories copied together and padded to one length.
+It is bound by what a core reads from memory. PyTorch's fused attention takes half as long again, and more, for queries
+that stand alone (docs/performance.md), and would have contexts and memories copied together and padded to one length.
 
 Dimensions: those of kernels/blocks.py.
 """

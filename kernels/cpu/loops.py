@@ -54,7 +54,8 @@ def attend(
 ) -> None:
     """Items `start` to `stop` - 1, where item `c * G + g` is block c's query in all heads that share KV head g.
 
-    Of a block all its items together, page by page: one page's KV heads lie behind each other.
+    Of a block all its items together, page by page: one page's KV heads lie behind each other. Arrays are those of
+    `Pages`, `Slots` (`real` are its `tokens`) and `Blocks`; where there are no scales they are empty, as `unscaled` is.
     """
     groups = context_key.shape[1]
     ratio = query.shape[1] // groups

@@ -102,8 +102,10 @@ class Plan:
 
 
 class Paged:
-    """Used by the engine's thread alone. Pages are taken from the device as contexts need them, or all at once where
-    they have to keep their places."""
+    """Used by the engine's thread alone.
+
+    Pages are taken from the device as contexts need them, or all at once where they have to keep their places.
+    """
 
     def __init__(
         self,
