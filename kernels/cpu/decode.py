@@ -1,6 +1,6 @@
 """Attention of one query a block on a CPU: keys and values are read once, where they lie.
 
-It is bound by what a core reads from memory. PyTorch's fused attention takes half as long again, and more, for queries
+It is bound by what a core reads from memory. PyTorch's fused attention takes up to 1.6 times as long for many queries
 that stand alone (docs/performance.md), and would have contexts and memories copied together and padded to one length.
 
 Dimensions: those of kernels/blocks.py.

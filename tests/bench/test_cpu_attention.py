@@ -20,3 +20,11 @@ def test_it_prints_a_row_for_each_size(monkeypatch: pytest.MonkeyPatch, capsys: 
     ]
     assert [row[:3] for row in rows] == [[f"| {name}", batch, "70"] for name in ("packaged", "paper") for batch in "13"]
     assert all(float(cell.strip(" |")) > 0 for row in rows for cell in row[3:])
+
+
+def test_a_kernel_that_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = cpu_attention.inputs(4, 2, 8, 2, 70)
+    cpu_attention.check(given, given.whole)
+    monkeypatch.setattr(cpu_attention, "decode", lambda *_, out, **__: out.zero_())
+    with pytest.raises(AssertionError):
+        cpu_attention.check(given, given.whole)
